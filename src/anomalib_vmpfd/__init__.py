@@ -1,0 +1,44 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""VMPFD-AD as a native model of anomalib.
+
+The names below are resolved on first use, so that ``import anomalib_vmpfd`` imports neither torch nor anomalib: the
+package is imported at every start of the interpreter by the autoload hook (see :mod:`anomalib_vmpfd._autoload`).
+
+Example:
+    >>> from anomalib.engine import Engine
+    >>> from anomalib_vmpfd import MVTec, VmpfdAd
+    >>> Engine().train(model=VmpfdAd(), datamodule=MVTec(category="screw"))  # doctest: +SKIP
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from anomalib_vmpfd.data.mvtec import MVTec
+    from anomalib_vmpfd.models.vmpfd_ad.lightning_model import VmpfdAd
+    from anomalib_vmpfd.registration import register
+
+__version__ = "0.1.0"
+__all__ = ["MVTec", "VmpfdAd", "register"]
+
+_ORIGIN = {
+    "MVTec": "anomalib_vmpfd.data.mvtec",
+    "VmpfdAd": "anomalib_vmpfd.models.vmpfd_ad.lightning_model",
+    "register": "anomalib_vmpfd.registration",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    """Import a public name from the module that defines it (PEP 562)."""
+    if name not in _ORIGIN:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    value = globals()[name] = getattr(import_module(_ORIGIN[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the lazy names too."""
+    return sorted({*globals(), *__all__})
