@@ -3,6 +3,8 @@
 
 """Convolutional encoder, the conventional autoencoder that table 5 compares the ViM encoder with."""
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 from .vision_mamba import check_image_size, check_images
@@ -43,7 +45,7 @@ class CnnEncoder(nn.Module):
             raise ValueError(msg)
         widths = [in_channels, *(max(1, 3 * dim // 2 // 2**k) for k in reversed(range(halvings - 1))), dim]
         layers: list[nn.Module] = []
-        for width, out_width in zip(widths[:-1], widths[1:], strict=True):
+        for width, out_width in pairwise(widths):
             layers += [
                 nn.Conv2d(width, out_width, kernel_size=4, stride=2, padding=1, bias=False),
                 nn.BatchNorm2d(out_width),

@@ -239,7 +239,8 @@ def weight_decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str
         >>> torch.optim.AdamW(weight_decay_groups(VisionMambaEncoder((64, 64)), 1e-4), lr=1e-3).defaults["lr"]
         0.001
     """
-    decayed, exempt = [], []
+    decayed: list[nn.Parameter] = []
+    exempt: list[nn.Parameter] = []
     for parameter in module.parameters():
         if parameter.requires_grad:
             (exempt if getattr(parameter, "_no_weight_decay", False) else decayed).append(parameter)

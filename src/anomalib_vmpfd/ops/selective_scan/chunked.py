@@ -1,5 +1,6 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: N803, N806 (A, B, C and D are the names of the field)
 
 """Selective scan in plain PyTorch: a few tokens at a time, with a backward pass of its own.
 
@@ -52,12 +53,11 @@ class _ChunkedScan(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor, ...]:  # noqa: ANN401
-        u, delta, A, B, C, starts = ctx.saved_tensors  # noqa: N806
-        length, batch, groups, channels = u.shape
-        shape = (min(CHUNK, length), *starts.shape[1:])
+        u, delta, A, B, C, starts = ctx.saved_tensors
+        shape = (min(CHUNK, u.shape[0]), *starts.shape[1:])
         grad_y = grad_y.contiguous()
         grad_u, grad_delta = torch.empty_like(u), torch.empty_like(u)
-        grad_A, grad_B, grad_C = torch.zeros_like(A), torch.empty_like(B), torch.empty_like(C)  # noqa: N806
+        grad_A, grad_B, grad_C = torch.zeros_like(A), torch.empty_like(B), torch.empty_like(C)
         decay, h, g, scratch = u.new_empty(4, *shape)
         # gradient that reaches the last state of a chunk from the chunk after it
         later = u.new_zeros(starts.shape[1:])
@@ -94,7 +94,7 @@ class _ChunkedScan(torch.autograd.Function):
         return grad_u, grad_delta, grad_A, grad_B, grad_C
 
 
-def _run_chunk(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, before: Tensor, decay: Tensor, h: Tensor) -> None:  # noqa: N803
+def _run_chunk(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, before: Tensor, decay: Tensor, h: Tensor) -> None:
     """Fill ``decay`` and ``h`` with exp(delta A) and the states of one chunk that starts from the state ``before``."""
     size = u.shape[0]
     torch.mul(delta.unsqueeze(-2), A, out=decay[:size]).exp_()
@@ -104,7 +104,7 @@ def _run_chunk(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, before: Tensor, d
         h[t].addcmul_(decay[t], h[t - 1])
 
 
-def chunked_core(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:  # noqa: N803
+def chunked_core(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
     """Run the bare recurrence ``y_t = C_t h_t``, memory linear in the number of tokens.
 
     Args:
@@ -119,6 +119,6 @@ def chunked_core(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> T
     """
     groups = B.shape[1]
     u, delta = (_time_first(x.unflatten(1, (groups, -1))) for x in (u, delta))
-    A = A.unflatten(0, (groups, -1)).transpose(1, 2).contiguous()  # noqa: N806
+    A = A.unflatten(0, (groups, -1)).transpose(1, 2).contiguous()
     y = _ChunkedScan.apply(u, delta, A, _time_first(B), _time_first(C))
     return y.permute(1, 2, 3, 0).flatten(1, 2)

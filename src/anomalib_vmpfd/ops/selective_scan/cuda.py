@@ -1,5 +1,6 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: N803, N806 (A, B, C and D are the names of the field)
 
 """mamba-ssm's CUDA kernel behind its public function."""
 
@@ -19,8 +20,8 @@ def is_available() -> bool:
     one built for another GPU raises something else again, and neither may break the pure PyTorch backends.
     """
     try:
-        import selective_scan_cuda  # noqa: F401, PLC0415
-        from mamba_ssm.ops.selective_scan_interface import selective_scan_fn  # noqa: F401, PLC0415
+        import selective_scan_cuda  # noqa: F401
+        from mamba_ssm.ops.selective_scan_interface import selective_scan_fn  # noqa: F401
     except Exception as error:  # noqa: BLE001
         logger.debug("mamba-ssm's selective_scan_cuda is not usable: %s", error)
         return False
@@ -30,17 +31,17 @@ def is_available() -> bool:
 def cuda_scan(
     u: Tensor,
     delta: Tensor,
-    A: Tensor,  # noqa: N803
-    B: Tensor,  # noqa: N803
-    C: Tensor,  # noqa: N803
-    D: Tensor | None,  # noqa: N803
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
     z: Tensor | None,
     delta_bias: Tensor | None,
     delta_softplus: bool,
 ) -> Tensor:
     """Call mamba-ssm; the kernel wants float32 parameters and one common type for everything that varies with time."""
-    from mamba_ssm.ops.selective_scan_interface import selective_scan_fn  # noqa: PLC0415
+    from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
 
-    delta, B, C, z = (None if x is None else x.to(u.dtype) for x in (delta, B, C, z))  # noqa: N806
-    A, D, delta_bias = (None if x is None else x.float() for x in (A, D, delta_bias))  # noqa: N806
+    delta, B, C, z = (None if x is None else x.to(u.dtype) for x in (delta, B, C, z))
+    A, D, delta_bias = (None if x is None else x.float() for x in (A, D, delta_bias))
     return selective_scan_fn(u, delta, A, B, C, D=D, z=z, delta_bias=delta_bias, delta_softplus=delta_softplus)

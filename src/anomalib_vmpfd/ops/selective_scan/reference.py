@@ -1,20 +1,21 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: N803, N806, N812 (A, B, C, D and F are the names of the field)
 
 """Float64 selective scan, one token at a time: the definition the other backends are tested against."""
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 
 def selective_scan_reference(
     u: Tensor,
     delta: Tensor,
-    A: Tensor,  # noqa: N803
-    B: Tensor,  # noqa: N803
-    C: Tensor,  # noqa: N803
-    D: Tensor | None = None,  # noqa: N803
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
     z: Tensor | None = None,
     delta_bias: Tensor | None = None,
     delta_softplus: bool = False,
@@ -43,18 +44,18 @@ def selective_scan_reference(
         Tensor: ``(b, D, L)`` in the type of ``u``.
     """
     out_dtype, channels = u.dtype, u.shape[1]
-    u, delta, A, B, C = (tensor.double() for tensor in (u, delta, A, B, C))  # noqa: N806
+    u, delta, A, B, C = (tensor.double() for tensor in (u, delta, A, B, C))
     if delta_bias is not None:
         delta = delta + delta_bias.double()[:, None]
     if delta_softplus:
         delta = F.softplus(delta)
     if B.ndim == 3:
-        B, C = B[:, None], C[:, None]  # noqa: N806
-    B, C = (tensor.repeat_interleave(channels // tensor.shape[1], dim=1) for tensor in (B, C))  # noqa: N806
+        B, C = B[:, None], C[:, None]
+    B, C = (tensor.repeat_interleave(channels // tensor.shape[1], dim=1) for tensor in (B, C))
 
     state = u.new_zeros(u.shape[0], channels, A.shape[1])
     outputs = []
-    for u_t, delta_t, B_t, C_t in zip(u.unbind(-1), delta.unbind(-1), B.unbind(-1), C.unbind(-1), strict=True):  # noqa: N806
+    for u_t, delta_t, B_t, C_t in zip(u.unbind(-1), delta.unbind(-1), B.unbind(-1), C.unbind(-1), strict=True):
         state = torch.exp(delta_t[..., None] * A) * state + (delta_t * u_t)[..., None] * B_t
         outputs.append((state * C_t).sum(-1))
     y = torch.stack(outputs, dim=-1)

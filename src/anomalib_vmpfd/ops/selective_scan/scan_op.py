@@ -1,5 +1,6 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: N803, N806, N812 (A, B, C, D and F are the names of the field)
 
 """Selective scans for graph capture: few nodes whatever the number of tokens, and no custom operator."""
 
@@ -7,7 +8,7 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 try:
     from torch._higher_order_ops import scan as _scan
@@ -15,7 +16,7 @@ except ImportError:  # a prototype of PyTorch, free to move
     _scan = None
 
 
-def scan_op_core(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:  # noqa: N803
+def scan_op_core(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
     """Run the recurrence through torch's ``scan`` operator, which exports as one ONNX ``Scan`` node.
 
     Decays and inputs enter as scanned tensors and the body captures nothing: OpenVINO rejects a ``Scan`` whose body
@@ -38,7 +39,7 @@ def scan_op_core(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> T
     return _read_out(C, h)
 
 
-def blocked_core(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:  # noqa: N803
+def blocked_core(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
     """Run the recurrence in two levels of about ``sqrt(L)`` steps each: for tracing, where every step is a node.
 
     Only products of decays appear, never their quotients or logarithms, so strong decay underflows to the right zero.
@@ -47,7 +48,7 @@ def blocked_core(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> T
     length = u.shape[-1]
     block = math.isqrt(length - 1) + 1
     # a zero step size leaves the state alone: decay 1, drive 0
-    u, delta, B = (F.pad(x, (0, -length % block)) for x in (u, delta, B))  # noqa: N806
+    u, delta, B = (F.pad(x, (0, -length % block)) for x in (u, delta, B))
     decay, drive = (x.unflatten(0, (-1, block)) for x in _discretise(u, delta, A, B))
 
     local, product = [drive[:, 0]], [decay[:, 0]]
@@ -71,15 +72,15 @@ def _step(state: Tensor, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]
     return state, state.clone()
 
 
-def _discretise(u: Tensor, delta: Tensor, A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:  # noqa: N803
+def _discretise(u: Tensor, delta: Tensor, A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
     """Return exp(delta A) and delta B u, both ``(L, b, G, N, E)``."""
     groups = B.shape[1]
-    A = A.unflatten(0, (groups, -1)).transpose(1, 2)  # noqa: N806
+    A = A.unflatten(0, (groups, -1)).transpose(1, 2)
     u, delta = (x.unflatten(1, (groups, -1)).permute(3, 0, 1, 2).unsqueeze(-2) for x in (u, delta))
     return torch.exp(delta * A), delta * u * B.permute(3, 0, 1, 2).unsqueeze(-1)
 
 
-def _read_out(C: Tensor, h: Tensor) -> Tensor:  # noqa: N803
+def _read_out(C: Tensor, h: Tensor) -> Tensor:
     """Contract the states ``(L, b, G, N, E)`` with ``C (b, G, N, L)`` to ``(b, D, L)``."""
     y = torch.matmul(C.permute(3, 0, 1, 2).unsqueeze(-2), h).squeeze(-2)
     return y.permute(1, 2, 3, 0).flatten(1, 2)
