@@ -94,10 +94,11 @@ class BidirectionalMamba(nn.Module):
         dt_weight = torch.stack([self.dt_proj.weight, self.dt_proj_b.weight])
         dt, B, C = torch.matmul(x_weight, u).split([self.dt_rank, self.state_dim, self.state_dim], dim=2)  # noqa: N806
         delta = torch.matmul(dt_weight, dt)
+        A_log = torch.cat([self.A_log, self.A_b_log])  # noqa: N806
         y = selective_scan(
             u.flatten(1, 2),
             delta.flatten(1, 2),
-            -torch.exp(torch.cat([self.A_log, self.A_b_log]).float()),
+            -torch.exp(A_log.to(torch.promote_types(A_log.dtype, torch.float32))),
             B,
             C,
             D=torch.cat([self.D, self.D_b]),
@@ -219,7 +220,7 @@ class VisionMambaEncoder(nn.Module):
         check_images(images, self.image_size)
         tokens = rearrange(self.patch_embed(images), "b d h w -> b (h w) d")
         # the residual stream stays in float32 under autocast
-        tokens = tokens.float() + self.pos_embed if tokens.dtype != torch.float64 else tokens + self.pos_embed
+        tokens = tokens.to(torch.promote_types(tokens.dtype, torch.float32)) + self.pos_embed
         for layer in self.layers:
             tokens = layer(tokens)
         return rearrange(self.norm_f(tokens), "b (h w) d -> b d h w", h=self.grid[0])

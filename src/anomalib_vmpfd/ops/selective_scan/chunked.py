@@ -31,7 +31,7 @@ class _ChunkedScan(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:  # noqa: N803, ANN401
+    def forward(ctx: Any, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:  # noqa: ANN401
         length, batch, groups, channels = u.shape
         states = A.shape[1]
         keep = any(ctx.needs_input_grad)
@@ -53,6 +53,11 @@ class _ChunkedScan(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor, ...]:  # noqa: ANN401
+        with torch.autocast(grad_y.device.type, enabled=False):
+            return _ChunkedScan._backward(ctx, grad_y)
+
+    @staticmethod
+    def _backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor, ...]:  # noqa: ANN401
         u, delta, A, B, C, starts = ctx.saved_tensors
         shape = (min(CHUNK, u.shape[0]), *starts.shape[1:])
         grad_y = grad_y.contiguous()
