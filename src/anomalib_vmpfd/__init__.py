@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from anomalib_vmpfd.data.mvtec import MVTec
+    from anomalib_vmpfd.data.sample_parts import SampleParts
     from anomalib_vmpfd.models.vmpfd_ad.lightning_model import VmpfdAd
     from anomalib_vmpfd.registration import register
 
 __version__ = "0.1.0"
-__all__ = ["MVTec", "VmpfdAd", "register"]
+__all__ = ["MVTec", "SampleParts", "VmpfdAd", "register"]
 
 _ORIGIN = {
     "MVTec": "anomalib_vmpfd.data.mvtec",
+    "SampleParts": "anomalib_vmpfd.data.sample_parts",
     "VmpfdAd": "anomalib_vmpfd.models.vmpfd_ad.lightning_model",
     "register": "anomalib_vmpfd.registration",
 }

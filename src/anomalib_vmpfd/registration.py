@@ -1,20 +1,23 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The plugin's names in anomalib: ``VmpfdAd`` and ``MVTec``."""
+"""The plugin's names in anomalib: ``VmpfdAd``, ``MVTec`` and ``SampleParts``."""
 
 import logging
 from collections.abc import Iterator
 
 from packaging.specifiers import SpecifierSet
 
+import anomalib_vmpfd
+
 logger = logging.getLogger(__name__)
 
+_OWN = "anomalib_vmpfd."
 SUPPORTED_ANOMALIB = SpecifierSet(">=2.7,<2.8")
 
 
 def register() -> None:
-    """Make ``VmpfdAd`` and ``MVTec`` known to anomalib by their short names.
+    """Make ``VmpfdAd``, ``MVTec`` and ``SampleParts`` known to anomalib by their short names.
 
     Importing the classes is enough for anomalib's command line, ``get_model(str)`` and ``list_models``, which look
     among the subclasses; ``get_model(dict)``, ``get_datamodule`` and ``anomalib benchmark`` look for attributes of
@@ -33,35 +36,24 @@ def register() -> None:
         )
         raise ImportError(msg)
 
-    import anomalib.data
-    import anomalib.models
-    from anomalib.data import AnomalibDataModule
-    from anomalib.models import AnomalibModule
+    # `import anomalib.models` would ask `anomalib` for an attribute that the hook comes too early for.
+    from anomalib import data, models
 
-    if not _taken(AnomalibModule, "VmpfdAd"):
-        from anomalib_vmpfd.models.vmpfd_ad.lightning_model import VmpfdAd
-
-        for namespace in (anomalib.models, anomalib.models.image):
-            if not hasattr(namespace, "VmpfdAd"):
-                namespace.VmpfdAd = VmpfdAd
-    if not _taken(AnomalibDataModule, "MVTec"):
-        from anomalib_vmpfd.data.mvtec import MVTec
-
-        if not hasattr(anomalib.data, "MVTec"):
-            anomalib.data.MVTec = MVTec
-
-
-def _taken(base: type, name: str) -> bool:
-    """Whether a class of that name that is not the plugin's exists below ``base``."""
-    other = next(
-        (c for c in _subclasses(base) if c.__name__ == name and not c.__module__.startswith(__package__)), None
-    )
-    if other is not None:
-        logger.info(f"{name} is {other.__module__}.{name}; the plugin's class of that name is not registered.")
-    return other is not None
+    for base, name, namespaces in (
+        (models.AnomalibModule, "VmpfdAd", (models, models.image)),
+        (data.AnomalibDataModule, "MVTec", (data,)),
+        (data.AnomalibDataModule, "SampleParts", (data,)),
+    ):
+        other = next((c for c in _subclasses(base) if c.__name__ == name and not c.__module__.startswith(_OWN)), None)
+        if other is not None:
+            logger.info(f"{name} is {other.__module__}.{name}; the plugin's class of that name is not registered.")
+            continue
+        for namespace in namespaces:
+            vars(namespace).setdefault(name, getattr(anomalib_vmpfd, name))
 
 
 def _subclasses(base: type) -> Iterator[type]:
+    subclass: type
     for subclass in base.__subclasses__():
         yield subclass
         yield from _subclasses(subclass)

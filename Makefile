@@ -1,0 +1,36 @@
+# make demo   environment, sample parts, a short training with the stock script, heatmaps
+# make test   environment and all tests
+# make lint   ruff and mypy
+# make clean  everything that the other three made
+# Another interpreter or place: make test PYTHON=python3.12 VENV=/path/to/env
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.anomalib-vmpfd
+
+.PHONY: demo test lint clean env
+
+env: $(STAMP)
+
+$(STAMP): pyproject.toml $(wildcard startup/*)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --editable ".[dev]"
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/anomalib-vmpfd sample --root datasets/sample
+	$(BIN)/anomalib train --config configs/quickstart.yaml
+	@echo "Heatmaps of the test images: results/VmpfdAd/SampleParts/washer/latest/images"
+	@echo "Checkpoint: results/VmpfdAd/SampleParts/washer/latest/weights/lightning/model.ckpt"
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist datasets/sample results/VmpfdAd .mypy_cache .pytest_cache .ruff_cache
