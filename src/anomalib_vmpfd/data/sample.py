@@ -130,7 +130,8 @@ def render(seed: int | tuple[int, ...], defect: str | None = None) -> tuple[np.n
             np.random.default_rng([*np.atleast_1d(seed), 1]), steel, metal, centre, light
         )
     cover = np.clip(edge + 0.5, 0, 1) * metal  # antialiased edge
-    picture = cv2.resize(ground + (steel - ground) * cover, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+    picture = ground + (steel.astype(np.float32) - ground) * cover  # one precision, so that equal parts stay equal
+    picture = cv2.resize(picture, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
     picture = 255 * picture[..., None] * gain + noise
     mask = changed.reshape(SIZE, 2, SIZE, 2).any(axis=(1, 3))
     return np.clip(picture.round(), 0, 255).astype(np.uint8), mask.astype(np.uint8) * 255
@@ -139,7 +140,7 @@ def render(seed: int | tuple[int, ...], defect: str | None = None) -> tuple[np.n
 def _field(rng: np.random.Generator, shape: tuple[int, int], sigma: tuple[float, float]) -> np.ndarray:
     """Noise of unit variance, smooth over ``sigma`` pixels in y and x; seamless."""
     wave_y, wave_x = np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])
-    gaussian = np.exp(-2 * np.pi**2 * ((sigma[0] * wave_y) ** 2 + (sigma[1] * wave_x) ** 2))
+    gaussian = np.exp(-2 * math.pi**2 * ((sigma[0] * wave_y) ** 2 + (sigma[1] * wave_x) ** 2))
     noise = rng.standard_normal(shape, dtype=np.float32)
     smooth = np.fft.irfft2(np.fft.rfft2(noise) * gaussian.astype(np.float32), shape).astype(np.float32)
     return (smooth - smooth.mean()) / smooth.std()
@@ -171,10 +172,18 @@ def _steel(
     return steel + 0.30 * lit * np.clip(1 - edge / _BEVEL, 0, 1)
 
 
-def _spot(rng: np.random.Generator, centre: np.ndarray, reach: tuple[float, float]) -> tuple[np.ndarray, float]:
-    """Random place on the part: its position (x, y) and its angle around the centre."""
-    angle = rng.uniform(0, 2 * np.pi)
-    return centre + rng.uniform(*reach) * np.array([np.cos(angle), np.sin(angle)]), angle
+def _spot(
+    rng: np.random.Generator,
+    metal: np.ndarray,
+    centre: np.ndarray,
+    reach: tuple[float, float],
+) -> tuple[np.ndarray, float]:
+    """Random place on the metal: its position (x, y) and its angle around the centre."""
+    while True:
+        angle = rng.uniform(0, 2 * math.pi)
+        place = centre + rng.uniform(*reach) * np.array([math.cos(angle), math.sin(angle)])
+        if metal[int(place[1]), int(place[0])]:
+            return place, angle
 
 
 def _outline(rng: np.random.Generator, place: np.ndarray, size: float) -> np.ndarray:
@@ -182,7 +191,7 @@ def _outline(rng: np.random.Generator, place: np.ndarray, size: float) -> np.nda
     y, x = np.mgrid[:_SIDE, :_SIDE]
     dx, dy = x - place[0], y - place[1]
     around = np.arctan2(dy, dx)
-    wobble = sum(rng.uniform(0, 0.28 / k) * np.cos(k * around + rng.uniform(0, 2 * np.pi)) for k in (2, 3, 5))
+    wobble = sum(rng.uniform(0, 0.28 / k) * np.cos(k * around + rng.uniform(0, 2 * math.pi)) for k in (2, 3, 5))
     return np.hypot(dx, dy) / (size * (1 + wobble))
 
 
@@ -197,10 +206,10 @@ def _scratch(
     light: float,
 ) -> Planted:
     """A groove across the rings: dark, with a burr that catches the light."""
-    start, angle = _spot(rng, centre, (_INNER + 25, _OUTER - 45))
+    start, angle = _spot(rng, metal, centre, (_INNER + 25, _OUTER - 45))
     heading = angle + rng.choice([-1, 1]) * rng.uniform(0.25, 1.1)
     step = np.linspace(0, 1, 24)[:, None]
-    along, across = (np.array([np.cos(a), np.sin(a)]) for a in (heading, heading + np.pi / 2))
+    along, across = (np.array([math.cos(a), math.sin(a)]) for a in (heading, heading + math.pi / 2))
     curve = start + rng.uniform(70, 130) * (step - 0.5) * along + rng.uniform(-25, 25) * step**2 * across
     burr = curve + 2.2 * np.array([math.cos(light), math.sin(light)])
 
@@ -233,7 +242,7 @@ def _dent(
     light: float,
 ) -> Planted:
     """A hollow with a sharp rim, its far wall bright and its near wall dark, the rings in it crushed."""
-    place, _ = _spot(rng, centre, (_INNER + 25, _OUTER - 25))
+    place, _ = _spot(rng, metal, centre, (_INNER + 25, _OUTER - 25))
     distance = _outline(rng, place, rng.uniform(15, 26))
     inside = (distance < 1) & metal
     slope_y, slope_x = np.gradient(distance**2)
@@ -251,7 +260,7 @@ def _broken_edge(
 ) -> Planted:
     """A piece broken off the outer edge; a dull, rough face of fracture is left."""
     del light  # the face of fracture is dull
-    place, _ = _spot(rng, centre, (_OUTER - 6, _OUTER + 6))
+    place, _ = _spot(rng, metal, centre, (_OUTER - 8, _OUTER - 2))
     distance = _outline(rng, place, rng.uniform(20, 34))
     broken = (distance < 1) & metal
     face = 0.30 + 0.06 * _field(rng, steel.shape, (1.5, 1.5))
