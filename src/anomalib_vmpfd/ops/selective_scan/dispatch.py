@@ -9,6 +9,7 @@ backend      what it is for
 ===========  ===========================================================================
 reference    float64 loop over the tokens; the oracle of the tests
 chunked      pure PyTorch with its own backward pass; the default without a faster one
+c            C kernel, built on first use; CPU tensors where a compiler exists
 scan_op      torch's ``scan`` operator; ``torch.export`` and ONNX
 blocked      products only, about ``2 sqrt(L)`` steps; ``torch.jit.trace``
 cuda         mamba-ssm's kernel; GPU tensors where ``selective_scan_cuda`` imports
@@ -19,13 +20,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .c_kernel import c_core
+from .c_kernel import is_available as c_is_available
 from .chunked import chunked_core
 from .cuda import cuda_scan
 from .cuda import is_available as cuda_is_available
 from .reference import selective_scan_reference
 from .scan_op import blocked_core, scan_op_core
 
-_CORES = {"chunked": chunked_core, "scan_op": scan_op_core, "blocked": blocked_core}
+_CORES = {"c": c_core, "chunked": chunked_core, "scan_op": scan_op_core, "blocked": blocked_core}
 BACKENDS = ("auto", "reference", *_CORES, "cuda")
 
 
@@ -78,7 +81,7 @@ def selective_scan(
     """
     if not torch.jit.is_tracing():  # which warns about every comparison of sizes
         _check_shapes(u, delta, A, B, C, D, z, delta_bias)
-    backend = _choose_backend(u) if backend == "auto" else backend
+    backend = _choose_backend(u, A.shape[1]) if backend == "auto" else backend
     with torch.autocast(u.device.type, enabled=False):
         if backend == "reference":
             return selective_scan_reference(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
@@ -90,6 +93,12 @@ def selective_scan(
                 )
                 raise RuntimeError(msg)
             return cuda_scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
+        if backend == "c" and not c_is_available(u, A.shape[1]):
+            msg = (
+                f"The 'c' scan needs a C compiler, ANOMALIB_VMPFD_C_KERNEL not set to 0 and half or single precision "
+                f"tensors on the CPU (these are {u.dtype} on '{u.device}'); use backend='auto'."
+            )
+            raise RuntimeError(msg)
         if backend not in _CORES:
             msg = f"Unknown scan backend '{backend}'; choose one of {', '.join(BACKENDS)}."
             raise ValueError(msg)
@@ -114,13 +123,15 @@ def _scan_with(core, u, delta, A, B, C, D, z, delta_bias, delta_softplus) -> Ten
     return y.to(u.dtype)
 
 
-def _choose_backend(u: Tensor) -> str:
+def _choose_backend(u: Tensor, states: int) -> str:
     if torch.compiler.is_exporting():
         return "scan_op"
     if torch.jit.is_tracing():
         return "blocked"
     if u.is_cuda and u.dtype != torch.float64 and cuda_is_available():
         return "cuda"
+    if not torch.compiler.is_compiling() and c_is_available(u, states):
+        return "c"
     return "chunked"
 
 

@@ -20,7 +20,9 @@ def scan_op_core(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> T
     """Run the recurrence through torch's ``scan`` operator, which exports as one ONNX ``Scan`` node.
 
     Decays and inputs enter as scanned tensors and the body captures nothing: OpenVINO rejects a ``Scan`` whose body
-    reads outer values. Falls back to :func:`blocked_core` where torch has no such operator.
+    reads outer values. The body is elementwise over equal shapes: a product with ``C`` in it would carry the symbolic
+    batch inside, which the exporter of torch 2.15 cannot decompose. Falls back to :func:`blocked_core` where torch has
+    no such operator.
 
     Args:
         u (Tensor): Input of shape ``(b, D, L)``.
