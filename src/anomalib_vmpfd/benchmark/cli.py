@@ -1,0 +1,121 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""``anomalib-vmpfd benchmark``: measure what is missing of a suite and write its report."""
+
+import argparse
+import logging
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from .config import Suite, load_suite
+from .results import Results, write_atomically
+
+logger = logging.getLogger(__name__)
+
+
+def main(argv: list[str]) -> int:
+    """Run the command.
+
+    Args:
+        argv (list[str]): Arguments after ``benchmark``.
+
+    Returns:
+        int: 0 when all went well, 1 when a run failed, 2 when the arguments or the suite file are wrong.
+    """
+    args = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(message)s")
+    try:
+        suite = load_suite(args.config)
+        suite.root, suite.weights = args.root or suite.root, args.weights or suite.weights
+        statuses, written = _benchmark(suite, args)
+    except (ValueError, ModuleNotFoundError) as error:
+        sys.stderr.write(f"anomalib-vmpfd benchmark: {error}\n")
+        return 2
+    failed = sum(status != "ok" for status in statuses)
+    sys.stdout.write(f"{len(statuses)} runs measured, {failed} failed. Report: {', '.join(map(str, written))}\n")
+    return 1 if failed else 0
+
+
+def _benchmark(suite: Suite, args: argparse.Namespace) -> tuple[list[str], list[Path]]:
+    folder = args.output / suite.suite
+    statuses: list[str] = []
+    selected = _select(suite, args.models, args.categories, args.seeds)
+    if not args.report_only:
+        from .job import run_suite  # imports anomalib, which takes seconds
+
+        statuses = run_suite(selected, folder, force=args.force)
+    return statuses, write_report(suite, folder, licensed=args.gallery)
+
+
+def write_report(suite: Suite, folder: Path, licensed: bool = False) -> list[Path]:
+    """Write the report of a suite from its results.
+
+    Args:
+        suite (Suite): The suite.
+        folder (Path): Folder of its results.
+        licensed (bool, optional): Also write ``gallery.html`` with pictures of data sets that must not be published.
+            Defaults to ``False``.
+
+    Returns:
+        list[Path]: The report in Markdown and HTML, and the gallery if asked for.
+    """
+    from . import gallery, plots, report_html, summary, tables
+
+    results = Results(folder)
+    numbers = summary.summarise(suite, results)
+    drawings = plots.draw(numbers, results)
+    for stale in (folder / "plots").glob("*.svg"):
+        if stale.name not in drawings:
+            stale.unlink()
+    for name, (_, svg) in drawings.items():
+        write_atomically(folder / "plots" / name, svg.encode())
+    pages = {"report.md": tables.report(numbers, {name: title for name, (title, _) in drawings.items()})}
+    for name, everything in [("report.html", False), *([("gallery.html", True)] if licensed else [])]:
+        pictures = gallery.collect(numbers, results, licensed=everything)
+        pages[name] = report_html.render(numbers, results, drawings, pictures)
+    for name, content in pages.items():
+        write_atomically(folder / name, content.encode())
+    return [folder / name for name in pages]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "anomalib-vmpfd benchmark",
+        description="Train and evaluate the models of a suite side by side, and write a report. A suite that was "
+        "stopped goes on where it was.",
+    )
+    parser.add_argument("--config", type=Path, required=True, help="suite file, see configs/benchmark/")
+    parser.add_argument("--root", help="folder of the data, in place of the suite's")
+    parser.add_argument("--weights", help="folder of local pre-trained weights, in place of the suite's")
+    parser.add_argument("--output", type=Path, default=Path("results"), help="folder of all results (%(default)s)")
+    parser.add_argument("--models", nargs="+", metavar="LABEL", help="measure only these models")
+    parser.add_argument("--categories", nargs="+", metavar="NAME", help="measure only these categories")
+    parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="seeds, in place of the suite's")
+    parser.add_argument("--force", action="store_true", help="measure again what has a result")
+    parser.add_argument("--gallery", action="store_true", help="also write gallery.html, pictures of all data sets")
+    parser.add_argument("--report-only", action="store_true", help="write the report from the results there are")
+    parser.add_argument("--verbose", action="store_true", help="tell more")
+    return parser
+
+
+def _select(suite: Suite, models: list[str] | None, categories: list[str] | None, seeds: list[int] | None) -> Suite:
+    """Narrow a suite down to what the command line names."""
+    known = {category for dataset in suite.datasets for category in dataset.categories}
+    for kind, asked, offered in (
+        ("model", models, {model.label for model in suite.models}),
+        ("category", categories, known),
+    ):
+        if unknown := sorted(set(asked or []) - offered):
+            msg = f"Suite {suite.suite} has no {kind} {', '.join(unknown)}; it has {', '.join(sorted(offered))}."
+            raise ValueError(msg)
+    return replace(
+        suite,
+        models=[model for model in suite.models if models is None or model.label in models],
+        datasets=[
+            replace(dataset, categories=[c for c in dataset.categories if categories is None or c in categories])
+            for dataset in suite.datasets
+        ],
+        seeds=suite.seeds if seeds is None else seeds,
+    )

@@ -1,0 +1,268 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The suite of a benchmark as typed data, and how a run (one model, data set, category and seed) comes out of it.
+
+Strings in ``model``, ``data`` and ``weights`` may hold the placeholders ``{root}`` (data), ``{weights}`` (local
+pre-trained weights), ``{bundled}`` (the weights in this package), ``{category}`` and ``{seed}``; a string that is
+nothing but ``"{seed}"`` becomes the number.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import yaml
+from jsonargparse import ArgumentParser
+
+BUNDLED = str(Path(__file__).resolve().parent.parent / "weights")
+
+
+@dataclass
+class ModelEntry:
+    """A model of the suite.
+
+    Attributes:
+        label (str): Name in the tables; one class may appear several times under different labels.
+        model (dict[str, Any]): ``class_path`` and ``init_args``, as in a config of ``anomalib train``.
+        trainer (dict[str, Any]): Trainer arguments of this model, on top of the suite's.
+        data_args (dict[str, Any]): Datamodule arguments this model insists on, e.g. ``train_batch_size: 1``.
+        weights (dict[str, str]): State-dict files (``.pth``, ``.pt``, ``.safetensors``) by submodule, loaded after
+            construction in place of a download, e.g. ``model.teacher: "{bundled}/pdn_small.safetensors"``.
+    """
+
+    label: str
+    model: dict
+    trainer: dict = field(default_factory=dict)
+    data_args: dict = field(default_factory=dict)
+    weights: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class DatasetEntry:
+    """A data set of the suite.
+
+    Attributes:
+        name (str): Name in the tables; the names in ``published.csv`` bring the published values beside.
+        data (dict[str, Any]): ``class_path`` and ``init_args`` of the datamodule, see the placeholders above.
+        categories (list[str]): Categories, put in place of ``{category}``.
+        gallery (bool): Whether the licence lets pictures of it stand in a published report. Defaults to ``False``.
+    """
+
+    name: str
+    data: dict
+    categories: list[str]
+    gallery: bool = False
+
+
+@dataclass
+class SpeedProtocol:
+    """How latency and throughput are measured; both are medians over the repeats.
+
+    Attributes:
+        warmup (int): Passes before the clock starts.
+        repeats (int): Timed passes of one image.
+        batch_size (int): Images a pass for the throughput.
+        batch_repeats (int): Timed passes of a batch.
+    """
+
+    warmup: int = 5
+    repeats: int = 30
+    batch_size: int = 16
+    batch_repeats: int = 5
+
+
+@dataclass
+class Suite:
+    """A benchmark suite, the content of one file in ``configs/benchmark``.
+
+    Attributes:
+        suite (str): Name of the suite and of its folder below the output folder.
+        models (list[ModelEntry]): Models to compare.
+        datasets (list[DatasetEntry]): Data sets with their categories.
+        seeds (list[int]): Seeds; every one is a run of its own.
+        root (str): Folder of the data, for ``{root}``.
+        weights (str): Folder of local pre-trained weights, for ``{weights}``.
+        trainer (dict[str, Any]): Trainer arguments of all models.
+        threads (int | None): Threads of torch in a run. Defaults to ``None``: torch's own choice.
+        speed (SpeedProtocol): Protocol of the speed measurements.
+        keep_checkpoints (bool): Keep every run's checkpoint below ``checkpoints/``. Defaults to ``False``.
+        published (list[str]): Methods of ``published.csv`` to set beside the results, or ``["all"]``.
+        runner (Literal["serial", "parallel", "ray"]): Runs one after the other, in a pool of ``workers`` processes
+            with a GPU each (``accelerator: gpu``), or as tasks of Ray. Runs that share a processor disturb each other's
+            speed.
+        workers (int): Processes of the pool, or runs at a time on a Ray started here. Defaults to ``1``.
+        ray_address (str | None): Address of a Ray cluster to join. Defaults to ``None``: start one on this machine.
+    """
+
+    suite: str
+    models: list[ModelEntry]
+    datasets: list[DatasetEntry]
+    seeds: list[int] = field(default_factory=lambda: [0])
+    root: str = "datasets"
+    weights: str = "weights"
+    trainer: dict = field(default_factory=dict)
+    threads: int | None = None
+    speed: SpeedProtocol = field(default_factory=SpeedProtocol)
+    keep_checkpoints: bool = False
+    published: list[str] = field(default_factory=lambda: ["VMPFD-AD"])
+    runner: Literal["serial", "parallel", "ray"] = "serial"
+    workers: int = 1
+    ray_address: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse names that would collide in the results file or leave the suite's folder."""
+        for kind, names in (
+            ("label", [model.label for model in self.models]),
+            ("data set", [dataset.name for dataset in self.datasets]),
+        ):
+            if repeated := sorted({name for name in names if names.count(name) > 1}):
+                msg = f"Suite {self.suite}: {kind} {', '.join(repeated)} appears twice; give each its own name."
+                raise ValueError(msg)
+        if Path(self.suite).name != self.suite or self.suite.startswith("."):
+            msg = f"Suite name {self.suite!r} must be a plain folder name, without separators."
+            raise ValueError(msg)
+
+
+class RunKey(NamedTuple):
+    """What identifies a run, in the order of the columns of the results file."""
+
+    suite: str
+    model: str
+    dataset: str
+    category: str
+    seed: int
+
+    @property
+    def stem(self) -> str:
+        """str: File name of the run's artifacts, readable and unique whatever characters the names hold."""
+        parts = [self.model, self.dataset, self.category, str(self.seed)]
+        readable = "-".join("".join(c if c.isalnum() or c in "._" else "_" for c in part) for part in parts)
+        return f"{readable[:120]}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:8]}"
+
+
+@dataclass
+class RunSpec:
+    """Everything one run needs, as plain data that travels to another process or machine.
+
+    Attributes:
+        key (RunKey): What identifies the run.
+        model (dict[str, Any]): ``class_path`` and ``init_args`` of the model.
+        data (dict[str, Any]): ``class_path`` and ``init_args`` of the datamodule.
+        trainer (dict[str, Any]): Trainer arguments.
+        weights (dict[str, str]): State-dict files by submodule.
+        speed (SpeedProtocol): Protocol of the speed measurements.
+        threads (int | None): Threads of torch.
+        settings (str): Digest of what was asked for, before the placeholders for folders were filled in.
+        checkpoint (str | None): Where the checkpoint is kept. Defaults to ``None``: thrown away.
+    """
+
+    key: RunKey
+    model: dict
+    data: dict
+    trainer: dict[str, Any]
+    weights: dict[str, str]
+    speed: SpeedProtocol
+    threads: int | None
+    settings: str
+    checkpoint: str | None = None
+
+
+@dataclass
+class RunResult:
+    """What a run hands back.
+
+    Attributes:
+        row (dict[str, Any]): Columns of the results file.
+        predictions (dict[str, Any]): Image scores and curves, plain data for JSON.
+        maps (dict[str, Any]): Heatmaps for the gallery, uint8 arrays of at most 128 cells a side, with their files.
+    """
+
+    row: dict[str, Any]
+    predictions: dict[str, Any] = field(default_factory=dict)
+    maps: dict[str, Any] = field(default_factory=dict)
+
+
+def load_suite(path: str | Path) -> Suite:
+    """Read a suite from a YAML file.
+
+    Args:
+        path (str | Path): The file.
+
+    Returns:
+        Suite: The suite, checked against the types above.
+
+    Raises:
+        ValueError: If a key is unknown, missing or of another type.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Suite, "suite_file")
+    if not Path(path).is_file():
+        msg = f"There is no suite file {path}; configs/benchmark/ holds examples."
+        raise ValueError(msg)
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        config = parser.parse_object({"suite_file": content})
+        return parser.instantiate_classes(config).suite_file
+    except Exception as error:
+        msg = f"{path} is not a suite: {error}"
+        raise ValueError(msg) from error
+
+
+def runs(suite: Suite, checkpoints: Path | None = None) -> Iterator[RunSpec]:
+    """List the runs of a suite, category by category so that a report fills up evenly.
+
+    Args:
+        suite (Suite): The suite.
+        checkpoints (Path | None, optional): Folder for the checkpoints if the suite keeps them. Defaults to ``None``.
+
+    Yields:
+        RunSpec: One run.
+    """
+    for seed in suite.seeds:
+        for dataset in suite.datasets:
+            for category in dataset.categories:
+                for model in suite.models:
+                    key = RunKey(suite.suite, model.label, dataset.name, category, seed)
+                    data = dataset.data | {"init_args": dataset.data.get("init_args", {}) | model.data_args}
+                    trainer = suite.trainer | model.trainer
+                    names = {
+                        "root": suite.root,
+                        "weights": suite.weights,
+                        "bundled": BUNDLED,
+                        "category": category,
+                        "seed": seed,
+                    }
+                    asked = [model.model, data, trainer, model.weights, asdict(suite.speed), suite.threads]
+                    yield RunSpec(
+                        key=key,
+                        model=_fill(model.model, names),
+                        data=_fill(data, names),
+                        trainer=trainer,
+                        weights=_fill(model.weights, names),
+                        speed=suite.speed,
+                        threads=suite.threads,
+                        settings=_digest(asked),
+                        checkpoint=str(checkpoints / f"{key.stem}.ckpt") if checkpoints else None,
+                    )
+
+
+def _fill(value: Any, names: dict[str, Any]) -> Any:  # noqa: ANN401
+    """Put the names in place of their placeholders, anywhere inside nested containers."""
+    if isinstance(value, dict):
+        return {key: _fill(item, names) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_fill(item, names) for item in value]
+    if isinstance(value, str):
+        for name, content in names.items():
+            if value == f"{{{name}}}":
+                return content
+            value = value.replace(f"{{{name}}}", str(content))
+    return value
+
+
+def _digest(asked: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,199 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The results of a suite on disk, safe for several processes and for a kill at any moment."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from .config import RunKey, RunResult
+
+COLUMNS = (
+    "suite", "model", "dataset", "category", "seed", "status",
+    "image_AUROC", "image_AP", "image_F1Score", "pixel_AUROC", "pixel_AP", "pixel_F1Score", "pixel_IoU", "AUPRO",
+    "threshold", "train_seconds", "train_steps", "latency_ms", "throughput_ips", "peak_memory_mb", "parameters",
+    "flops", "checkpoint_mb", "device", "precision", "commit",
+    # beyond the fixed part
+    "image_F1Max", "pixel_F1Max", "pixel_threshold", "train_epochs", "test_seconds", "base_memory_mb", "val_split",
+    "image_size", "train_images", "test_images", "threads", "device_name", "date", "python_version", "torch_version",
+    "lightning_version", "anomalib_version", "anomalib_vmpfd_version", "settings",
+)  # fmt: skip
+"""Columns of ``results.csv``. Metrics are fractions between 0 and 1; an empty cell is a value the run does not have."""
+
+METRICS = (
+    "image_AUROC", "image_AP", "image_F1Score", "pixel_AUROC", "pixel_AP", "pixel_F1Score", "pixel_IoU", "AUPRO",
+)  # fmt: skip
+
+FPR_LIMIT = 0.3
+"""False positive rate up to which AUPRO integrates."""
+
+IGNORED = """\
+# Pictures of licensed data sets, logs and checkpoints stay on the machine.
+/checkpoints/
+/gallery.html
+/logs/
+/maps/
+*.lock
+"""
+
+
+class Results:
+    """The folder of a suite.
+
+    Args:
+        folder (Path): ``results/<suite>``; made when something is written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def table(self) -> Path:
+        """Path: The results file."""
+        return self.folder / "results.csv"
+
+    def log(self, key: RunKey) -> Path:
+        """Return the file for the output of a run.
+
+        Args:
+            key (RunKey): The run.
+
+        Returns:
+            Path: File below ``logs/``.
+        """
+        return self.folder / "logs" / f"{key.stem}.log"
+
+    def rows(self) -> list[dict[str, str]]:
+        """Read all rows.
+
+        Returns:
+            list[dict[str, str]]: Rows as text, sorted by their key.
+        """
+        if not self.table.is_file():
+            return []
+        with self.table.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+
+    def done(self) -> dict[RunKey, str]:
+        """Return the runs that need no measuring.
+
+        Returns:
+            dict[RunKey, str]: Digest of the settings by run, for every run whose status is ``ok``.
+        """
+        return {_key(row): row["settings"] for row in self.rows() if row["status"] == "ok"}
+
+    def record(self, result: RunResult) -> None:
+        """Write a run's row and artifacts, in place of an older row of the same run.
+
+        Args:
+            result (RunResult): The result.
+        """
+        key = _key(result.row)
+        if result.predictions:
+            content = json.dumps({**key._asdict(), **result.predictions}, separators=(",", ":"))
+            write_atomically(self.folder / "predictions" / f"{key.stem}.json", content.encode())
+        if result.maps:
+            buffer = io.BytesIO()
+            np.savez_compressed(buffer, **result.maps)
+            write_atomically(self.folder / "maps" / f"{key.stem}.npz", buffer.getvalue())
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / "results.csv.lock"):
+            by_key = {_key(row): row for row in self.rows()}
+            by_key[key] = {name: _text(result.row.get(name)) for name in COLUMNS}
+            self._write(by_key[key] for key in sorted(by_key, key=lambda key: (key.dataset, key.category, *key)))
+
+    def predictions(self, key: RunKey) -> dict[str, Any] | None:
+        """Read the scores and curves of a run.
+
+        Args:
+            key (RunKey): The run.
+
+        Returns:
+            dict[str, Any] | None: What the run handed back, or ``None`` if there is no file.
+        """
+        path = self.folder / "predictions" / f"{key.stem}.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def maps(self, key: RunKey) -> dict[str, np.ndarray] | None:
+        """Read the heatmaps of a run.
+
+        Args:
+            key (RunKey): The run.
+
+        Returns:
+            dict[str, np.ndarray] | None: ``maps`` and ``files``, or ``None`` if they were not kept.
+        """
+        path = self.folder / "maps" / f"{key.stem}.npz"
+        if not path.is_file():
+            return None
+        with np.load(path) as content:
+            return dict(content)
+
+    def claim(self, key: RunKey) -> FileLock | None:
+        """Claim a run, so that a second process on the same suite leaves it alone.
+
+        Args:
+            key (RunKey): The run.
+
+        Returns:
+            FileLock | None: The claim, held until it is released or this process ends; ``None`` if it is taken.
+        """
+        (self.folder / "logs").mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / "logs" / f"{key.stem}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return None
+        return lock
+
+    def _write(self, rows: Iterable[dict[str, str]]) -> None:
+        buffer = io.StringIO(newline="")
+        writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n", restval="", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+        if not (self.folder / ".gitignore").exists():
+            write_atomically(self.folder / ".gitignore", IGNORED.encode())
+        write_atomically(self.table, buffer.getvalue().encode())
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a reader or a kill finds the old content or the new, never a part.
+
+    Args:
+        path (Path): The file.
+        content (bytes): Its content.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False) as file:
+        temporary = Path(file.name)
+        try:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            temporary.chmod(0o644)  # temporary files are private, results are not
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def _key(row: dict[str, Any]) -> RunKey:
+    return RunKey(row["suite"], row["model"], row["dataset"], row["category"], int(row["seed"]))
+
+
+def _text(value: Any) -> str:  # noqa: ANN401
+    """Write numbers with seven significant digits, as float32 holds, and everything else on one line."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.7g}"
+    return " ".join(str(value).split())
