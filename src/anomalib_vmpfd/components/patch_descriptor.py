@@ -1,0 +1,247 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Frozen patch descriptors: EfficientAD's PDN or the stages of a timm backbone, normalised on the normal images.
+
+Paper: Batzner et al., "EfficientAD: Accurate Visual Anomaly Detection at Millisecond-Level Latencies", WACV 2024,
+https://arxiv.org/abs/2303.14535. The networks are anomalib's own.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import timm
+import torch
+from anomalib.models.components import TimmFeatureExtractor
+from anomalib.models.image.efficient_ad.torch_model import (
+    MediumPatchDescriptionNetwork,
+    SmallPatchDescriptionNetwork,
+)
+from torch import Tensor, nn
+
+from anomalib_vmpfd.weights import WeightsError, load_backbone_state_dict, load_pdn_state_dict
+
+from .cell_geometry import CellGeometry, resampling_matrix
+
+PDN_CHANNELS = 384
+PDN_STRIDE = 4
+PDN_RECEPTIVE_FIELD = 33
+BUNDLED_BACKBONE = "tf_efficientnet_lite2"
+
+
+class PatchDescriptor(nn.Module):
+    """Describe every patch of an image by a frozen pre-trained network, ``f_PDN`` of equation 10.
+
+    The weights arrive through :meth:`load_weights` and the statistics through :meth:`fit_statistics`, both once, at
+    the start of a training; a checkpoint carries them, so that loading one needs neither.
+
+    Args:
+        name (str): ``"pdn_small"``, ``"pdn_medium"`` or ``"timm/<backbone>"``.
+        image_size (tuple[int, int]): Height and width of the images in pixels.
+        layers (Sequence[str | int] | None): Stages of a timm backbone as anomalib's ``TimmFeatureExtractor`` names
+            them; they are brought to one grid and stacked. A PDN has one output and takes ``None``.
+        grid (int | None): Cells along the shorter side of the image; ``None`` keeps the finest grid of the network.
+
+    Attributes:
+        channels (int): Number of channels ``C``.
+        grid (tuple[int, int]): Number of cells ``(h, w)``.
+        geometry (CellGeometry): Where the cells lie in the image.
+
+    Raises:
+        ValueError: If the name is unknown, the layers do not fit it, or the image is smaller than the receptive field.
+
+    Example:
+        >>> descriptor = PatchDescriptor("pdn_small", (256, 256))
+        >>> descriptor(torch.rand(1, 3, 256, 256)).shape
+        torch.Size([1, 384, 56, 56])
+    """
+
+    mean: Tensor
+    std: Tensor
+    is_fitted: Tensor
+
+    def __init__(
+        self,
+        name: str,
+        image_size: tuple[int, int],
+        layers: Sequence[str | int] | None = None,
+        grid: int | None = None,
+    ) -> None:
+        super().__init__()
+        if min(image_size) < PDN_RECEPTIVE_FIELD:
+            msg = (
+                f"Images of {image_size[0]}x{image_size[1]} pixels are smaller than the {PDN_RECEPTIVE_FIELD} pixels "
+                "that one patch descriptor sees; use a larger image_size."
+            )
+            raise ValueError(msg)
+        self.name = name
+        self.network = _build(name, layers).eval().requires_grad_(requires_grad=False)
+        # three times as fast as the default layout on a CPU
+        self.network.to(memory_format=torch.channels_last)
+
+        with torch.no_grad():
+            maps = self._maps(torch.zeros(1, 3, *image_size))
+        self.channels = sum(m.shape[1] for m in maps)
+        sizes = [(m.shape[-2], m.shape[-1]) for m in maps]
+        geometries = [self._geometry(image_size, size) for size in sizes]
+        finest = max(range(len(sizes)), key=lambda i: sizes[i])
+        ratio = 1.0 if grid is None else min(sizes[finest]) / grid
+        self.grid = (round(sizes[finest][0] / ratio), round(sizes[finest][1] / ratio))
+        self.geometry = geometries[finest].pooled(ratio)
+        for index, (size, geometry) in enumerate(zip(sizes, geometries, strict=True)):
+            for axis, name_ in enumerate(("rows", "columns")):
+                matrix = resampling_matrix(size[axis], geometry, self.grid[axis], self.geometry)
+                self.register_buffer(f"{name_}_{index}", matrix, persistent=False)
+        self.register_buffer("mean", torch.zeros(1, self.channels, 1, 1))
+        self.register_buffer("std", torch.ones(1, self.channels, 1, 1))
+        self.register_buffer("is_fitted", torch.tensor(False))  # noqa: FBT003
+
+    def _geometry(self, image_size: tuple[int, int], size: tuple[int, int]) -> CellGeometry:
+        if not isinstance(self.network, TimmFeatureExtractor):
+            # without padding, cell i of a PDN sees the pixels 4 i .. 4 i + 32
+            return CellGeometry(PDN_STRIDE, (PDN_RECEPTIVE_FIELD - 1) / 2)
+        stride = image_size[0] / size[0]
+        # TensorFlow pads even sizes at the end only, which moves every strided layer's cells by half a step
+        first = stride - 1 if self.name.startswith("timm/tf_") else (stride - 1) / 2
+        return CellGeometry(stride, first)
+
+    def load_weights(self, source: str) -> None:
+        """Load pre-trained weights.
+
+        Args:
+            source (str): ``"bundled"`` (shipped with this package), ``"official"`` (the publisher's download, that is
+                anomalib's EfficientAD teacher or timm's pre-trained weights) or the path of a local file.
+
+        Raises:
+            WeightsError: If the weights cannot be had or do not fit the network.
+        """
+        if isinstance(self.network, TimmFeatureExtractor):
+            backbone = self.name.removeprefix("timm/")
+            self.network.feature_extractor.load_state_dict(_backbone_state_dict(backbone, self.network, source))
+        else:
+            small = isinstance(self.network, SmallPatchDescriptionNetwork)
+            self.network.load_state_dict(load_pdn_state_dict(source, "small" if small else "medium"))
+
+    def _maps(self, images: Tensor) -> list[Tensor]:
+        images = images.contiguous(memory_format=torch.channels_last)
+        if not isinstance(self.network, TimmFeatureExtractor):
+            # the PDN normalises its input itself
+            return [self.network(images)]
+        config = self.network.feature_extractor.default_cfg
+        mean, std = (images.new_tensor(config[key]).view(1, -1, 1, 1) for key in ("mean", "std"))
+        return list(self.network((images - mean) / std).values())
+
+    @torch.no_grad()
+    def describe(self, images: Tensor) -> Tensor:
+        """Describe images without normalisation.
+
+        Args:
+            images (Tensor): Images in [0, 1] of shape ``(B, 3, H, W)``.
+
+        Returns:
+            Tensor: Descriptors of shape ``(B, C, h, w)``.
+        """
+        maps = self._maps(images)
+        if len(maps) == 1 and tuple(maps[0].shape[-2:]) == self.grid:
+            return maps[0].contiguous()
+        return torch.cat(
+            [getattr(self, f"rows_{i}") @ m.float() @ getattr(self, f"columns_{i}").T for i, m in enumerate(maps)],
+            dim=1,
+        )
+
+    def normalize(self, descriptors: Tensor) -> Tensor:
+        """Normalise descriptors ``(B, C, h, w)`` per channel to zero mean and unit variance on the normals."""
+        return (descriptors.to(self.mean.dtype) - self.mean) / self.std
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Describe images in [0, 1] of shape ``(B, 3, H, W)`` by normalised descriptors ``D``, ``(B, C, h, w)``."""
+        return self.normalize(self.describe(images))
+
+    @torch.no_grad()
+    def fit_statistics(self, descriptors: Iterable[Tensor]) -> None:
+        """Set mean and standard deviation per channel.
+
+        Args:
+            descriptors (Iterable[Tensor]): Batches of descriptors of normal images from :meth:`describe`.
+        """
+        count = 0
+        total = torch.zeros(self.channels, dtype=torch.float64, device=self.mean.device)
+        squares = torch.zeros_like(total)
+        for batch in descriptors:
+            values = batch.to(torch.float64)
+            count += values[:, 0].numel()
+            total += values.sum((0, 2, 3))
+            squares += values.square().sum((0, 2, 3))
+        mean = total / count
+        # a channel that never changes on the normals stays finite, and shows when it does change
+        variance = (squares / count - mean.square()).clamp_min(1e-12)
+        self.mean.copy_(mean.view_as(self.mean))
+        self.std.copy_(variance.sqrt().clamp_min(1e-4 * variance.mean().sqrt()).view_as(self.std))
+        self.is_fitted.fill_(True)  # noqa: FBT003
+
+    def train(self, mode: bool = True) -> "PatchDescriptor":
+        """Stay in evaluation mode: the network is frozen, its batch statistics too."""
+        del mode
+        return super().train(mode=False)
+
+
+def _build(name: str, layers: Sequence[str | int] | None) -> nn.Module:
+    if not name.startswith("timm/"):
+        networks = {"pdn_small": SmallPatchDescriptionNetwork, "pdn_medium": MediumPatchDescriptionNetwork}
+        if name not in networks:
+            msg = f"Unknown descriptor {name!r}; choose 'pdn_small', 'pdn_medium' or 'timm/<backbone>'."
+            raise ValueError(msg)
+        if layers:
+            msg = f"descriptor_layers chooses stages of a timm backbone, but descriptor={name!r} has one output."
+            raise ValueError(msg)
+        return networks[name](PDN_CHANNELS)
+    backbone = name.removeprefix("timm/")
+    if not backbone.startswith("local-dir:") and not timm.is_model(backbone):
+        msg = f"timm knows no backbone {backbone!r}; `timm.list_models()` names them."
+        raise ValueError(msg)
+    if not layers:
+        msg = f"descriptor={name!r} needs descriptor_layers, the names of its stages, as TimmFeatureExtractor has them."
+        raise ValueError(msg)
+    extractor = TimmFeatureExtractor(backbone, layers=list(layers), pre_trained=False)
+    if len(extractor.layers) != len(layers):
+        missing = sorted({str(layer) for layer in layers} - {str(layer) for layer in extractor.layers})
+        known = [info["module"] for info in extractor.feature_extractor.feature_info.info]
+        msg = f"{backbone} has no stages {', '.join(missing)}; its descriptor_layers are among {', '.join(known)}."
+        raise ValueError(msg)
+    network = extractor.feature_extractor
+    if isinstance(network, timm.models.efficientnet.EfficientNetFeatures):
+        # timm runs all stages of this family, also those behind the last one that is read
+        last = max(int(network.feature_info.info[i]["module"].rsplit(".", 1)[-1]) for i in extractor.idx)
+        network.blocks = network.blocks[: last + 1]
+    return extractor
+
+
+def _backbone_state_dict(backbone: str, extractor: TimmFeatureExtractor, source: str) -> dict[str, Tensor]:
+    """Pre-trained weights for the part of a timm backbone that the extractor keeps."""
+    network = extractor.feature_extractor
+    if source == "bundled":
+        if backbone != BUNDLED_BACKBONE:
+            msg = (
+                f"No weights of {backbone} are bundled, only those of {BUNDLED_BACKBONE}; give backbone_weights="
+                "'official' for timm's download or the path of a local file."
+            )
+            raise WeightsError(msg)
+        state = load_backbone_state_dict()
+    else:
+        # timm's own loading, which knows each family's file formats; `file` takes the place of the download
+        local = {} if source == "official" else {"pretrained_cfg_overlay": {"file": source}}
+        form = (
+            {"dynamic_img_size": True}
+            if hasattr(extractor, "patch_size")
+            else {"features_only": True, "exportable": True, "out_indices": extractor.idx}
+        )
+        try:
+            state = timm.create_model(backbone, pretrained=True, **local, **form).state_dict()
+        except Exception as error:
+            cure = "give backbone_weights the path of a local file or a backbone 'timm/local-dir:<folder>'"
+            msg = f"The weights of {backbone} could not be loaded from {source!r} ({error}); {cure}."
+            raise WeightsError(msg) from error
+    wanted = network.state_dict().keys()
+    if missing := sorted(wanted - state.keys()):
+        msg = f"The weights {source!r} for {backbone} lack {len(missing)} tensors, the first of them {missing[0]}."
+        raise WeightsError(msg)
+    return {name: state[name] for name in wanted}

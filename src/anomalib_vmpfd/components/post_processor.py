@@ -1,0 +1,108 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Post-processor with thresholds from normals and a normalisation that keeps every ranking."""
+
+from typing import Literal
+
+import torch
+from anomalib.data import Batch
+from anomalib.post_processing import PostProcessor
+from lightning import LightningModule, Trainer
+from torch import Tensor
+
+from .calibration import bounded, threshold_at_fpr
+
+Threshold = Literal["normals", "f1"]
+
+
+class RankPreservingPostProcessor(PostProcessor):
+    """anomalib's post-processor, without its clamp and with thresholds that need no anomalies.
+
+    Scores are normalised by ``0.5 + 0.5 d / (1 + |d|)`` with ``d = (score - threshold) / (max - min)``: the threshold
+    comes to lie at 0.5, as anomalib's users expect, but no two different scores become equal, so that AUROC and the
+    other ranking metrics are those of the raw scores. A score equal to the threshold counts as anomalous, as in the
+    F1 threshold of anomalib itself.
+
+    Args:
+        threshold (str): ``"normals"`` takes both thresholds from held-out normal images at the given false-positive
+            rates, through :meth:`calibrate`; ``"f1"`` is anomalib's threshold of the best F1 score on the validation
+            set, which needs anomalies there.
+        image_fpr (float): False-positive rate for images.
+        pixel_fpr (float): False-positive rate for pixels.
+        enable_normalization (bool): Normalise scores and maps.
+        enable_thresholding (bool): Give labels and masks.
+
+    Raises:
+        ValueError: If a rate is not between 0 and 1 or the kind of threshold is unknown.
+    """
+
+    def __init__(
+        self,
+        threshold: Threshold = "normals",
+        image_fpr: float = 0.02,
+        pixel_fpr: float = 0.005,
+        enable_normalization: bool = True,
+        enable_thresholding: bool = True,
+    ) -> None:
+        super().__init__(enable_normalization=enable_normalization, enable_thresholding=enable_thresholding)
+        if threshold not in {"normals", "f1"}:
+            msg = f"Unknown threshold {threshold!r}; choose 'normals' or 'f1'."
+            raise ValueError(msg)
+        for name, rate in (("image_fpr", image_fpr), ("pixel_fpr", pixel_fpr)):
+            if not 0 < rate < 1:
+                msg = f"{name} is a false-positive rate between 0 and 1, got {rate}."
+                raise ValueError(msg)
+        self.threshold = threshold
+        self.image_fpr = image_fpr
+        self.pixel_fpr = pixel_fpr
+
+    @property
+    def _checkpoint_config_keys(self) -> tuple[str, ...]:
+        return (*super()._checkpoint_config_keys, "threshold", "image_fpr", "pixel_fpr")
+
+    def calibrate(self, scores: Tensor, maps: Tensor) -> None:
+        """Set thresholds and ranges from normal images; does nothing for the F1 threshold.
+
+        Args:
+            scores (Tensor): Image scores of held-out normals, any shape.
+            maps (Tensor): Their anomaly maps, any shape.
+        """
+        if self.threshold != "normals":
+            return
+        for kind, values, fpr in (("image", scores, self.image_fpr), ("pixel", maps, self.pixel_fpr)):
+            getattr(self, f"_{kind}_threshold").copy_(threshold_at_fpr(values, fpr))
+            getattr(self, f"{kind}_min").copy_(values.min())
+            getattr(self, f"{kind}_max").copy_(values.max())
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Batch,
+        *args,
+        **kwargs,
+    ) -> None:
+        """Collect the validation set where the F1 threshold needs it."""
+        if self.threshold == "f1":
+            super().on_validation_batch_end(trainer, pl_module, outputs, *args, **kwargs)
+
+    @staticmethod
+    def _apply_threshold(preds: Tensor | None, threshold: Tensor) -> Tensor | None:
+        return None if preds is None else preds >= threshold
+
+    @staticmethod
+    def _normalize(
+        preds: Tensor | None,
+        norm_min: Tensor,
+        norm_max: Tensor,
+        threshold: Tensor,
+    ) -> Tensor | None:
+        if preds is None:
+            return None
+        value_range = norm_max - norm_min
+        threshold = torch.where(torch.isnan(threshold), (norm_max + norm_min) / 2, threshold)
+        # one score in all, or none: any positive range keeps the order
+        value_range = torch.where(value_range > 0, value_range, torch.ones_like(value_range))
+        normalized = bounded((preds - threshold) / value_range)
+        return torch.where(torch.isnan(threshold), preds, normalized)

@@ -1,0 +1,96 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Anomaly maps of VMPFD-AD: local, global and total (equations 14 to 21)."""
+
+from collections.abc import Sequence
+
+import torch
+from anomalib.models.components import GaussianBlur2d
+from torch import Tensor, nn
+
+from anomalib_vmpfd.components.cell_geometry import CellGeometry, interpolation_matrix
+
+
+class AnomalyMapGenerator(nn.Module):
+    """Bring both branches to the size of the image and to one scale, and add them up.
+
+    Args:
+        image_size (tuple[int, int]): Height and width of the maps in pixels.
+        grid (tuple[int, int]): Number of cells of the density branch.
+        geometry (CellGeometry): Where these cells lie in the image.
+        weights (tuple[float, float]): Weights of LAM and GAM in TAM; a branch of weight 0 takes no part.
+        sigma (float): Standard deviation in pixels of a Gaussian that smooths both maps; 0 leaves them.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    quantiles: Tensor
+
+    def __init__(
+        self,
+        image_size: tuple[int, int],
+        grid: tuple[int, int],
+        geometry: CellGeometry,
+        weights: tuple[float, float] = (0.5, 0.5),
+        sigma: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.weights = weights
+        self.register_buffer("rows", interpolation_matrix(grid[0], geometry, image_size[0]), persistent=False)
+        self.register_buffer("columns", interpolation_matrix(grid[1], geometry, image_size[1]), persistent=False)
+        self.blur = GaussianBlur2d(sigma=sigma, channels=1) if sigma > 0 else nn.Identity()
+        # q_start and q_end of LAM and of GAM; until they are calibrated the maps keep their own scale
+        self.register_buffer("quantiles", torch.tensor([[0.0, 1.0], [0.0, 1.0]]))
+
+    def local_map(self, nll: Tensor) -> Tensor:
+        """Upsample the NLL of the cells to LAM, equation 14.
+
+        Every pixel gets the linear interpolation of the cells around it, at the places where the descriptor really
+        saw them: a PDN without padding has its first cell 16 pixels inside the image.
+
+        Args:
+            nll (Tensor): Cells of shape ``(B, h, w)``.
+
+        Returns:
+            Tensor: LAM of shape ``(B, 1, H, W)``.
+        """
+        return self.blur((self.rows @ nll.float() @ self.columns.T).unsqueeze(1))
+
+    def global_map(self, error: Tensor) -> Tensor:
+        """GAM of shape ``(B, 1, H, W)`` from the reconstruction error of each pixel, ``(B, 1, H, W)``."""
+        return self.blur(error.float())
+
+    @torch.no_grad()
+    def calibrate(self, branch: int, quantiles: Tensor) -> None:
+        """Keep ``q_start`` and ``q_end`` of held-out normals, equations 15, 16, 18 and 19.
+
+        Args:
+            branch (int): 0 for LAM, 1 for GAM.
+            quantiles (Tensor): Both quantiles, shape ``(2,)``.
+        """
+        self.quantiles[branch] = quantiles.to(self.quantiles)
+
+    def forward(self, maps: Sequence[Tensor | None]) -> Tensor:
+        """Normalise LAM and GAM and fuse them to TAM, equations 17 and 20.
+
+        Args:
+            maps (Sequence[Tensor | None]): LAM and GAM of shape ``(B, 1, H, W)``; ``None`` for a missing branch.
+
+        Returns:
+            Tensor: TAM of shape ``(B, 1, H, W)``, real-valued.
+        """
+        present = [
+            (weight, self.normalized(branch, m))
+            for branch, (weight, m) in enumerate(zip(self.weights, maps, strict=True))
+            if m is not None
+        ]
+        if len(present) == 1:
+            return present[0][1]
+        return sum(weight * m for weight, m in present)
+
+    def normalized(self, branch: int, anomaly_map: Tensor) -> Tensor:
+        """Bring ``q_start`` of the branch to 0 and ``q_end`` to 1, equations 17 and 20."""
+        start, end = self.quantiles[branch]
+        # a branch that is the same on all normals has no scale of its own
+        return (anomaly_map - start) / (end - start).clamp_min(1e-6)

@@ -1,0 +1,402 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""VMPFD-AD as a model of anomalib.
+
+Example:
+    >>> from anomalib.engine import Engine
+    >>> from anomalib_vmpfd import MVTec, VmpfdAd
+    >>> Engine().train(model=VmpfdAd(), datamodule=MVTec(category="screw"))  # doctest: +SKIP
+
+Paper:
+    Liu and Zhuang, "Industrial anomaly detection by combining visual Mamba and patch feature distribution", Journal of
+    Image and Graphics 30(10), 2025, https://doi.org/10.11834/jig.240594
+
+See Also:
+    :class:`anomalib_vmpfd.models.vmpfd_ad.torch_model.VmpfdAdModel`
+"""
+
+import copy
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import torch
+from anomalib import LearningType
+from anomalib.data import Batch
+from anomalib.metrics import Evaluator
+from anomalib.models.components import AnomalibModule
+from anomalib.post_processing import PostProcessor
+from anomalib.pre_processing import PreProcessor
+from anomalib.visualization import Visualizer
+from lightning import seed_everything
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+from torchvision.transforms.v2 import Compose, Resize
+from tqdm import tqdm
+
+from anomalib_vmpfd.components.calibration import MIN_IMAGES_TO_HOLD_OUT, held_out_indices, quantiles
+from anomalib_vmpfd.components.feature_cache import FeatureCache
+from anomalib_vmpfd.components.post_processor import RankPreservingPostProcessor
+from anomalib_vmpfd.components.recipe import apply_recipe_length
+from anomalib_vmpfd.components.vision_mamba import weight_decay_groups
+
+from .torch_model import VmpfdAdModel
+
+logger = logging.getLogger(__name__)
+
+
+class VmpfdAd(AnomalibModule):
+    """Visual Mamba and patch feature distribution (VMPFD-AD).
+
+    The defaults are what measures best, ``configs/vmpfd_ad_paper.yaml`` is the paper. Everything that the model learns
+    about scales and thresholds comes from normal training images: it needs no validation set and no anomalies.
+
+    Args:
+        image_size (tuple[int, int]): Height and width in pixels that images are resized to, multiples of
+            ``patch_size``. Defaults to ``(256, 256)``.
+        descriptor (str): Patch descriptor: ``"pdn_small"``, ``"pdn_medium"`` or ``"timm/<backbone>"``.
+            Defaults to ``"pdn_small"``.
+        descriptor_layers (list[str] | list[int] | None): Stages of a timm descriptor, stacked. Defaults to ``None``.
+        pdn_weights (str): Weights of a PDN: ``"bundled"``, ``"official"`` (downloaded once) or a path.
+            Defaults to ``"bundled"``.
+        backbone_weights (str): Weights of a timm descriptor: ``"bundled"`` (tf_efficientnet_lite2), ``"official"``
+            (timm's download) or a path. Defaults to ``"bundled"``.
+        grid (int | None): Cells of the local map along the shorter side; ``None`` keeps the descriptor's grid.
+        encoder (str): ``"vim"`` or ``"cnn"`` (table 5). Defaults to ``"vim"``.
+        patch_size (int): Side of the encoder's patches in pixels. Defaults to ``32``.
+        dim (int): Width of the encoder. Defaults to ``192``.
+        depth (int): Number of ViM blocks (figure 2). Defaults to ``4``.
+        divide_directions (bool): Average the two scans of a block instead of adding them. Defaults to ``False``.
+        branches (str): ``"both"``, ``"density"`` or ``"reconstruction"`` (table 6). Defaults to ``"both"``.
+        features (str): Features of the density branch: ``"fused"``, ``"descriptor"`` or ``"encoder"`` (table 7).
+            Defaults to ``"fused"``.
+        target (str): ``"descriptor"`` for the density of the frozen descriptor, ``"self"`` for the paper's p(T | T).
+            Defaults to ``"descriptor"``.
+        bottleneck (int): Channels of the code that conditions the density. Defaults to ``16``.
+        num_components (int): Number K of Gaussians. Defaults to ``10``.
+        covariance (str): ``"diagonal"`` or ``"full"``. Defaults to ``"diagonal"``.
+        beta (float): Factor inside the softplus of sigma, equation 3. Defaults to ``1.0``.
+        sigma_floor (float): Lower bound of sigma. Defaults to ``0.05``.
+        train_cells (int | None): Random cells of an image that a step learns from; ``None`` for all.
+            Defaults to ``128``.
+        lambda_mse (float): Weight of the squared error, equation 8. Defaults to ``5.0``.
+        map_weights (tuple[float, float]): Weights of the local and the global map. Defaults to ``(0.5, 0.5)``.
+        smoothing (float): Standard deviation in pixels of the Gaussian over the maps. Defaults to ``0.0``.
+        map_quantiles (tuple[float, float]): Quantiles that become 0 and 1 of each map, equations 15 to 20.
+            Defaults to ``(0.9, 0.995)``.
+        held_out (float): Share of the normal training images that calibrate instead of train. Defaults to ``0.1``.
+        threshold (str): ``"normals"``: thresholds at the false-positive rates below, from held-out normals; ``"f1"``:
+            anomalib's threshold of the best F1 score on the validation set. Defaults to ``"normals"``.
+        image_fpr (float): False-positive rate for images. Defaults to ``0.02``.
+        pixel_fpr (float): False-positive rate for pixels. Defaults to ``0.005``.
+        lr (float): Learning rate of AdamW. Defaults to ``1e-3``.
+        lr_schedule (str): ``"cosine"`` to zero over the training or ``"constant"``. Defaults to ``"cosine"``.
+        weight_decay (float): Weight decay. Defaults to ``1e-4``.
+        epochs (int): Length of the recipe, for trainings without ``max_epochs``. Defaults to ``200``.
+        cache_mb (float): Memory in megabytes for descriptors of images that are not augmented. Defaults to ``2048``.
+        seed (int): Seeds weights, order of the images and the held-out images. Defaults to ``0``.
+        pre_processor (PreProcessor | bool): Pre-processor; ``True`` resizes to ``image_size``.
+        post_processor (PostProcessor | bool): Post-processor; ``True`` is a :class:`RankPreservingPostProcessor`.
+        evaluator (Evaluator | bool): Evaluator; ``True`` is anomalib's default.
+        visualizer (Visualizer | bool): Visualizer; ``True`` is anomalib's default.
+
+    Example:
+        >>> from anomalib_vmpfd import VmpfdAd
+        >>> model = VmpfdAd(image_size=(256, 256), pdn_weights="bundled")
+    """
+
+    def __init__(
+        self,
+        image_size: tuple[int, int] = (256, 256),
+        descriptor: str = "pdn_small",
+        descriptor_layers: list[str] | list[int] | None = None,
+        pdn_weights: str = "bundled",
+        backbone_weights: str = "bundled",
+        grid: int | None = 28,
+        encoder: Literal["vim", "cnn"] = "vim",
+        patch_size: int = 32,
+        dim: int = 192,
+        depth: int = 4,
+        divide_directions: bool = False,
+        branches: Literal["both", "density", "reconstruction"] = "both",
+        features: Literal["fused", "descriptor", "encoder"] = "fused",
+        target: Literal["descriptor", "self"] = "descriptor",
+        bottleneck: int = 16,
+        num_components: int = 10,
+        covariance: Literal["diagonal", "full"] = "diagonal",
+        beta: float = 1.0,
+        sigma_floor: float = 0.05,
+        train_cells: int | None = 128,
+        lambda_mse: float = 5.0,
+        map_weights: tuple[float, float] = (0.5, 0.5),
+        smoothing: float = 0.0,
+        map_quantiles: tuple[float, float] = (0.9, 0.995),
+        held_out: float = 0.1,
+        threshold: Literal["normals", "f1"] = "normals",
+        image_fpr: float = 0.02,
+        pixel_fpr: float = 0.005,
+        lr: float = 1e-3,
+        lr_schedule: Literal["cosine", "constant"] = "cosine",
+        weight_decay: float = 1e-4,
+        epochs: int = 200,
+        cache_mb: float = 2048,
+        seed: int = 0,
+        pre_processor: PreProcessor | bool = True,
+        post_processor: PostProcessor | bool = True,
+        evaluator: Evaluator | bool = True,
+        visualizer: Visualizer | bool = True,
+    ) -> None:
+        if pre_processor is True:
+            pre_processor = self.configure_pre_processor(image_size)
+        if post_processor is True:
+            post_processor = RankPreservingPostProcessor(threshold, image_fpr, pixel_fpr)
+        super().__init__(pre_processor, post_processor, evaluator, visualizer)
+
+        # construction draws from a generator of its own and leaves the user's alone
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.model: VmpfdAdModel = VmpfdAdModel(
+                image_size=tuple(image_size),
+                descriptor=descriptor,
+                descriptor_layers=descriptor_layers,
+                grid=grid,
+                encoder=encoder,
+                patch_size=patch_size,
+                dim=dim,
+                depth=depth,
+                divide_directions=divide_directions,
+                branches=branches,
+                features=features,
+                target=target,
+                bottleneck=bottleneck,
+                num_components=num_components,
+                covariance=covariance,
+                beta=beta,
+                sigma_floor=sigma_floor,
+                train_cells=train_cells,
+                lambda_mse=lambda_mse,
+                map_weights=map_weights,
+                smoothing=smoothing,
+            )
+        self.weights = backbone_weights if descriptor.startswith("timm/") else pdn_weights
+        self.map_quantiles = map_quantiles
+        self.held_out = held_out
+        self.lr = lr
+        self.lr_schedule = lr_schedule
+        self.weight_decay = weight_decay
+        self.epochs = epochs
+        self.cache_mb = cache_mb
+        self.seed = seed
+
+        self._first_epoch = 0
+        self._cache: FeatureCache | None = None
+        self._calibration_indices: Sequence[int] = ()
+        self._held_out_paths: frozenset[str] = frozenset()
+        self._calibrated_epoch = -1
+
+    @classmethod
+    def configure_pre_processor(cls, image_size: tuple[int, int] | None = None) -> PreProcessor:
+        """Resize only: both branches take images in [0, 1] and normalise them as their networks need.
+
+        Args:
+            image_size (tuple[int, int] | None): Height and width in pixels. Defaults to ``(256, 256)``.
+
+        Returns:
+            PreProcessor: Pre-processor with one resize.
+        """
+        return PreProcessor(transform=Compose([Resize(tuple(image_size or (256, 256)), antialias=True)]))
+
+    @property
+    def trainer_arguments(self) -> dict[str, Any]:
+        """No sanity check: its two batches would calibrate an untrained model."""
+        return {"num_sanity_val_steps": 0}
+
+    @property
+    def learning_type(self) -> LearningType:
+        """The model learns from normal images alone."""
+        return LearningType.ONE_CLASS
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW without decay of the state-space parameters, and the schedule of the learning rate."""
+        optimizer = torch.optim.AdamW(weight_decay_groups(self.model, self.weight_decay), lr=self.lr)
+        if self.lr_schedule == "constant":
+            return {"optimizer": optimizer}
+        steps = max(1, int(self.trainer.estimated_stepping_batches))
+        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def setup(self, stage: str) -> None:
+        """Check the size of the images and apply the recipe's length."""
+        size = self.input_size
+        if size is not None and tuple(size) != self.model.image_size:
+            msg = (
+                f"The pre-processor makes images of {size[0]}x{size[1]} pixels, but the model was built for "
+                f"{self.model.image_size[0]}x{self.model.image_size[1]}; give VmpfdAd(image_size={tuple(size)})."
+            )
+            raise ValueError(msg)
+        if stage == "fit":
+            apply_recipe_length(self.trainer, self.epochs)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Remember where an interrupted training goes on."""
+        super().on_load_checkpoint(checkpoint)
+        self._first_epoch = checkpoint.get("epoch", -1) + 1
+
+    def on_fit_start(self) -> None:
+        """Seed the order of the images and load the descriptor's weights, unless a checkpoint brought them."""
+        seed_everything(self.seed + self._first_epoch, workers=True, verbose=False)
+        if not self.model.descriptor.is_fitted:
+            self.model.descriptor.load_weights(self.weights)
+
+    def on_train_start(self) -> None:
+        """Hold out normal images and learn the descriptor's statistics from the others."""
+        dataset = self.trainer.train_dataloader.dataset
+        paths = [str(path) for path in dataset.samples["image_path"]]
+        held_out = held_out_indices(len(paths), self.held_out, self.seed)
+        if not held_out and self.held_out:
+            logger.warning(
+                f"Only {len(paths)} training images: none is held out, and maps and thresholds are calibrated on the "
+                f"images that the model learns. Give at least {MIN_IMAGES_TO_HOLD_OUT} normal images.",
+            )
+        self._calibration_indices = held_out or range(len(paths))
+        self._held_out_paths = frozenset(paths[i] for i in held_out)
+        self._cache = None if _is_augmented(self.trainer.datamodule) else FeatureCache(self.cache_mb)
+        descriptor = self.model.descriptor
+        if self.model.density is not None and not descriptor.is_fitted:
+            learnt = sorted(set(range(len(paths))) - set(held_out))
+            batches = self._normals(learnt, "Describing normal images")
+            descriptor.fit_statistics(self._describe(batch.image, batch.image_path) for batch in batches)
+
+    def on_train_epoch_start(self) -> None:
+        """Seed each epoch by its number, so that a resumed training sees the images in the same order."""
+        seed_everything(self.seed + self.current_epoch, workers=True, verbose=False)
+
+    def training_step(self, batch: Batch, *args, **kwargs) -> dict[str, Tensor]:
+        """Compute the loss of equation 8 on the images of the batch that are not held out.
+
+        Args:
+            batch (Batch): Images in [0, 1] of shape ``(B, 3, H, W)``.
+            *args: Unused.
+            **kwargs: Unused.
+
+        Returns:
+            dict[str, Tensor]: ``loss``, a scalar.
+
+        Raises:
+            ValueError: If the loss is not finite; names the images.
+        """
+        del args, kwargs
+        keep = [i for i, path in enumerate(batch.image_path) if path not in self._held_out_paths]
+        if not keep:
+            # every process of a distributed training has to take part in the step
+            return {"loss": sum(0.0 * p.sum() for p in self.parameters() if p.requires_grad)}
+        images, paths = batch.image[keep], [batch.image_path[i] for i in keep]
+        terms = self.model(images, self._describe(images, paths) if self.model.density is not None else None)
+        loss = self.model.loss(terms)
+        if not torch.isfinite(loss):
+            parts = ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items())
+            msg = (
+                f"The loss is not finite at step {self.global_step} ({parts}). The last checkpoint is unharmed. Check "
+                f"these images, or lower lr ({self.lr}): {', '.join(paths)}"
+            )
+            raise ValueError(msg)
+        for name, value in {**terms, "loss": loss}.items():
+            self.log(f"train_{name}", value.detach(), on_epoch=True, prog_bar=True, batch_size=len(keep))
+        return {"loss": loss}
+
+    def on_train_epoch_end(self) -> None:
+        """Calibrate, so that every checkpoint is whole."""
+        self._calibrate()
+
+    def on_validation_start(self) -> None:
+        """Calibrate before a validation inside a training: its checkpoint is saved before the epoch's end."""
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            self._calibrate()
+
+    def validation_step(self, batch: Batch, *args, **kwargs) -> STEP_OUTPUT:
+        """Add scores and maps to the batch.
+
+        Args:
+            batch (Batch): Images in [0, 1] of shape ``(B, 3, H, W)``.
+            *args: Unused.
+            **kwargs: Unused.
+
+        Returns:
+            STEP_OUTPUT: The batch.
+        """
+        del args, kwargs
+        return batch.update(**self.model(batch.image)._asdict())
+
+    @torch.no_grad()
+    def explain(self, images: Tensor) -> dict[str, Tensor]:
+        """What each branch saw in images of any size, see :meth:`VmpfdAdModel.explain`.
+
+        Args:
+            images (Tensor): Images in [0, 1] of shape ``(B, 3, H, W)`` or ``(3, H, W)``.
+
+        Returns:
+            dict[str, Tensor]: ``lam``, ``gam``, ``tam``, ``reconstruction`` and ``score``.
+        """
+        was_training = self.model.training
+        self.model.eval()
+        images = images.to(self.device)
+        images = images if images.ndim == 4 else images[None]
+        seen = self.model.explain(self.pre_processor(images) if self.pre_processor else images)
+        self.model.train(was_training)
+        return seen
+
+    @torch.no_grad()
+    def _calibrate(self) -> None:
+        """Set quantiles and thresholds from the held-out normals (equations 15, 16, 18 and 19)."""
+        if self._calibrated_epoch == self.current_epoch:
+            return
+        self._calibrated_epoch = self.current_epoch
+        was_training = self.model.training
+        self.model.eval()
+        raw: list[tuple[Tensor | None, Tensor | None]] = []
+        for batch in self._normals(self._calibration_indices, "Calibrating on normal images"):
+            described = None if self.model.density is None else self._describe(batch.image, batch.image_path)
+            raw.append(self.model.raw_maps(batch.image, described))
+        for branch, maps in enumerate(zip(*raw, strict=True)):
+            if maps[0] is not None:
+                self.model.anomaly_map_generator.calibrate(branch, quantiles(maps, self.map_quantiles))
+        if isinstance(self.post_processor, RankPreservingPostProcessor):
+            predictions = [self.model.predictions(maps) for maps in raw]
+            self.post_processor.calibrate(
+                torch.cat([p.pred_score for p in predictions]),
+                torch.cat([p.anomaly_map for p in predictions]),
+            )
+        self.model.train(was_training)
+
+    def _describe(self, images: Tensor, paths: Sequence[str]) -> Tensor:
+        """Descriptors of images, from the cache where it has them."""
+        cached = None if self._cache is None else self._cache.get(paths, self.device)
+        if cached is not None:
+            return cached
+        described = self.model.descriptor.describe(images)
+        if self._cache is not None:
+            self._cache.put(paths, described)
+        return described
+
+    def _normals(self, indices: Sequence[int], description: str) -> Iterator[Batch]:
+        """Normal training images in order, without augmentation, with a progress bar."""
+        loader = self.trainer.train_dataloader
+        dataset = copy.copy(loader.dataset)
+        dataset.augmentations = Resize(self.model.image_size, antialias=True)
+        batches = DataLoader(
+            Subset(dataset, indices),
+            batch_size=loader.batch_size,
+            num_workers=loader.num_workers,
+            collate_fn=loader.collate_fn,
+        )
+        for batch in tqdm(batches, description, leave=False, disable=not self.trainer.is_global_zero):
+            batch.image = batch.image.to(self.device)
+            yield batch
+
+
+def _is_augmented(datamodule: Any) -> bool:  # noqa: ANN401
+    """Whether the training images change from epoch to epoch."""
+    return getattr(datamodule, "train_augmentations", None) is not None

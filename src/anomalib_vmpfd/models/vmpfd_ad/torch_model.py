@@ -1,0 +1,232 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""VMPFD-AD as a torch model: patch descriptor, ViM encoder, mixture density head and decoder.
+
+Paper: Liu and Zhuang, "Industrial anomaly detection by combining visual Mamba and patch feature distribution", Journal
+of Image and Graphics 30(10), 2025, https://doi.org/10.11834/jig.240594. The numbers of equations, tables and figures
+in this package are those of the paper.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from anomalib.data import InferenceBatch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from anomalib_vmpfd.components.calibration import bounded
+from anomalib_vmpfd.components.cnn_encoder import CnnEncoder
+from anomalib_vmpfd.components.decoder import TransposedConvDecoder
+from anomalib_vmpfd.components.mixture_density import MixtureDensityHead
+from anomalib_vmpfd.components.patch_descriptor import PatchDescriptor
+from anomalib_vmpfd.components.vision_mamba import VisionMambaEncoder
+
+from .anomaly_map import AnomalyMapGenerator
+from .loss import VmpfdAdLoss
+
+Branches = Literal["both", "density", "reconstruction"]
+Features = Literal["fused", "descriptor", "encoder"]
+
+
+class VmpfdAdModel(nn.Module):
+    """Two branches over one encoder (figure 1): the density of local features and the reconstruction of the image.
+
+    Args:
+        image_size (tuple[int, int]): Height and width of the images in pixels.
+        descriptor (str): Patch descriptor, see :class:`PatchDescriptor`.
+        descriptor_layers (Sequence[int | str] | None): Stages of a timm descriptor.
+        grid (int | None): Cells of the local map along the shorter side; ``None`` keeps the descriptor's own grid.
+        encoder (str): ``"vim"`` or, for table 5, ``"cnn"``.
+        patch_size (int): Side of the encoder's patches in pixels.
+        dim (int): Width ``d`` of the encoder.
+        depth (int): Number of ViM blocks (figure 2).
+        divide_directions (bool): Average the two scans of a ViM block instead of adding them up.
+        branches (str): ``"both"``, ``"density"`` or ``"reconstruction"`` (table 6).
+        features (str): Features of the density branch: ``"fused"``, ``"descriptor"`` or ``"encoder"`` (table 7).
+        target (str): ``"self"`` models ``p(T | T)`` as equation 13 does; ``"descriptor"`` models the frozen descriptor
+            given a narrow code of ``T``, which can neither be copied nor shrunk.
+        bottleneck (int): Channels of that code.
+        num_components (int): Gaussians ``K`` of the mixture.
+        covariance (str): ``"diagonal"`` or ``"full"``.
+        beta (float): ``beta`` of equation 3.
+        sigma_floor (float): Added to every sigma.
+        train_cells (int | None): Random cells of an image that the density learns from in a step; ``None``: all.
+        lambda_mse (float): ``lambda_1`` of equation 8.
+        map_weights (tuple[float, float]): Weights of LAM and GAM in TAM.
+        smoothing (float): Standard deviation in pixels of the Gaussian over both maps.
+
+    Raises:
+        ValueError: If an argument is unknown or the image size does not fit the patches.
+    """
+
+    def __init__(
+        self,
+        image_size: tuple[int, int] = (256, 256),
+        descriptor: str = "pdn_small",
+        descriptor_layers: Sequence[int | str] | None = None,
+        grid: int | None = None,
+        encoder: Literal["vim", "cnn"] = "vim",
+        patch_size: int = 32,
+        dim: int = 192,
+        depth: int = 4,
+        divide_directions: bool = False,
+        branches: Branches = "both",
+        features: Features = "fused",
+        target: Literal["descriptor", "self"] = "descriptor",
+        bottleneck: int = 16,
+        num_components: int = 10,
+        covariance: Literal["diagonal", "full"] = "diagonal",
+        beta: float = 1.0,
+        sigma_floor: float = 0.05,
+        train_cells: int | None = None,
+        lambda_mse: float = 5.0,
+        map_weights: tuple[float, float] = (0.5, 0.5),
+        smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        _check_choice("encoder", encoder, ("vim", "cnn"))
+        _check_choice("branches", branches, ("both", "density", "reconstruction"))
+        _check_choice("features", features, ("fused", "descriptor", "encoder"))
+        _check_choice("target", target, ("descriptor", "self"))
+        self.image_size = tuple(image_size)
+        self.features = features
+        self.target = target
+        self.train_cells = train_cells
+
+        self.encoder: nn.Module | None = None
+        if branches != "density" or features != "descriptor":
+            self.encoder = (
+                VisionMambaEncoder(self.image_size, patch_size, 3, dim, depth, divide_directions=divide_directions)
+                if encoder == "vim"
+                else CnnEncoder(self.image_size, patch_size, 3, dim)
+            )
+        self.decoder: nn.Module | None = None
+        if branches != "density":
+            self.decoder = TransposedConvDecoder(dim, scale=patch_size)
+
+        # the descriptor gives the density branch its grid even where only the encoder's features are read
+        self.descriptor = PatchDescriptor(descriptor, self.image_size, descriptor_layers, grid)
+        self.density: nn.Module | None = None
+        if branches != "reconstruction":
+            self.adapter = nn.Conv2d(self.descriptor.channels, dim, 1) if features != "encoder" else None
+            self.fusion = nn.Conv2d(2 * dim, dim, 1) if features == "fused" else nn.Identity()
+            self.code = nn.Conv2d(dim, bottleneck, 1) if target == "descriptor" else nn.Identity()
+            self.density = MixtureDensityHead(
+                in_channels=bottleneck if target == "descriptor" else dim,
+                target_channels=self.descriptor.channels if target == "descriptor" else dim,
+                num_components=num_components,
+                covariance=covariance,
+                beta=beta,
+                sigma_floor=sigma_floor,
+            )
+        self.loss = VmpfdAdLoss(lambda_mse)
+        self.anomaly_map_generator = AnomalyMapGenerator(
+            self.image_size,
+            self.descriptor.grid,
+            self.descriptor.geometry,
+            weights=map_weights,
+            sigma=smoothing,
+        )
+
+    def forward(self, images: Tensor, descriptors: Tensor | None = None) -> dict[str, Tensor] | InferenceBatch:
+        """Compute the terms of the loss in training, scores and maps in evaluation.
+
+        Args:
+            images (Tensor): Images in [0, 1] of shape ``(B, 3, H, W)``.
+            descriptors (Tensor | None): What :meth:`PatchDescriptor.describe` gave for them, where it is known.
+
+        Returns:
+            dict[str, Tensor] | InferenceBatch: In training the terms ``nll``, ``mse`` and ``ssim``, scalars. In
+            evaluation ``pred_score`` of shape ``(B,)`` and ``anomaly_map`` of shape ``(B, 1, H, W)``, both in (0, 1).
+        """
+        nll, reconstruction = self._branches(images, descriptors)
+        if self.training:
+            terms = {} if nll is None else {"nll": nll.mean()}
+            if reconstruction is not None:
+                terms |= self.loss.reconstruction(2 * images - 1, reconstruction)
+            return terms
+        return self.predictions(self._raw_maps(images, nll, reconstruction))
+
+    def predictions(self, raw_maps: tuple[Tensor | None, Tensor | None]) -> InferenceBatch:
+        """Fuse LAM and GAM to bounded maps and scores, equations 17, 20 and 21."""
+        anomaly_map = bounded(self.anomaly_map_generator(raw_maps))
+        return InferenceBatch(pred_score=anomaly_map.amax((1, 2, 3)), anomaly_map=anomaly_map)
+
+    def raw_maps(self, images: Tensor, descriptors: Tensor | None = None) -> tuple[Tensor | None, Tensor | None]:
+        """LAM and GAM before calibration, each of shape ``(B, 1, H, W)`` or ``None`` where its branch is off."""
+        return self._raw_maps(images, *self._branches(images, descriptors))
+
+    @torch.no_grad()
+    def explain(self, images: Tensor) -> dict[str, Tensor]:
+        """What each branch saw.
+
+        Args:
+            images (Tensor): Images in [0, 1] of shape ``(B, 3, H, W)``.
+
+        Returns:
+            dict[str, Tensor]: ``lam`` and ``gam``, calibrated, and ``tam``, all ``(B, 1, H, W)`` with 0 and 1 at the
+            calibration quantiles; ``reconstruction`` in [0, 1], ``(B, 3, H, W)``; ``score``, ``(B,)``, equation 21.
+            Branches that are switched off are missing.
+        """
+        nll, reconstruction = self._branches(images, None)
+        maps = self._raw_maps(images, nll, reconstruction)
+        tam = self.anomaly_map_generator(maps)
+        seen = {"tam": tam, "score": tam.amax((1, 2, 3))}
+        for branch, (name, raw) in enumerate(zip(("lam", "gam"), maps, strict=True)):
+            if raw is not None:
+                seen[name] = self.anomaly_map_generator.normalized(branch, raw)
+        if reconstruction is not None:
+            seen["reconstruction"] = (reconstruction + 1) / 2
+        return seen
+
+    def _branches(self, images: Tensor, descriptors: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """NLL of every cell ``(B, h, w)`` and the reconstruction in [-1, 1] ``(B, 3, H, W)``."""
+        encoded = None if self.encoder is None else self.encoder(2 * images - 1)
+        reconstruction = None if self.decoder is None else self.decoder(encoded)
+        if self.density is None:
+            return None, reconstruction
+        fused, target = self._features(encoded, images, descriptors)
+        return self.density.nll(target, self.density(self.code(fused))) / target.shape[1], reconstruction
+
+    def _features(self, encoded: Tensor | None, images: Tensor, descriptors: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Feature map ``T`` of equation 11 from ``F`` and ``G`` on one grid, and the target ``y`` of the density."""
+        # every layer of this branch is pointwise, so a step can do with a sample of the cells
+        sampled = slice(None)
+        if self.training and self.train_cells:
+            sampled = torch.randperm(self.descriptor.grid[0] * self.descriptor.grid[1])[: self.train_cells]
+        parts = []
+        described = None
+        if self.features != "descriptor":
+            upsampled = F.interpolate(encoded, self.descriptor.grid, mode="bilinear", align_corners=False)
+            parts.append(self._cells(upsampled, sampled))
+        if self.adapter is not None or self.target == "descriptor":
+            descriptors = self.descriptor.describe(images) if descriptors is None else descriptors
+            described = self._cells(self.descriptor.normalize(descriptors), sampled)
+        if self.adapter is not None:
+            parts.append(self.adapter(described))
+        fused = self.fusion(torch.cat(parts, dim=1))
+        return fused, described if self.target == "descriptor" else fused
+
+    def _cells(self, maps: Tensor, sampled: Tensor | slice) -> Tensor:
+        """Keep the sampled cells of ``(B, C, h, w)`` as ``(B, C, n, 1)``, or the whole map."""
+        return maps if isinstance(sampled, slice) else maps.flatten(2)[..., sampled, None]
+
+    def _raw_maps(
+        self,
+        images: Tensor,
+        nll: Tensor | None,
+        reconstruction: Tensor | None,
+    ) -> tuple[Tensor | None, Tensor | None]:
+        local = None if nll is None else self.anomaly_map_generator.local_map(nll)
+        if reconstruction is None:
+            return local, None
+        error = (2 * images - 1 - reconstruction).square().mean(1, keepdim=True)
+        return local, self.anomaly_map_generator.global_map(error)
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        msg = f"Unknown {name}={value!r}; choose one of {', '.join(map(repr, choices))}."
+        raise ValueError(msg)
