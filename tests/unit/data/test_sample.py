@@ -126,3 +126,15 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sample", "--root", str(tmp_path), "--seed", "3"]) == 0
     assert str(tmp_path / "washer") in capsys.readouterr().out
     assert json.loads((tmp_path / "washer" / "sample.json").read_text())["seed"] == 3
+
+
+@pytest.mark.usefixtures("few")
+def test_datamodule_writes_what_is_missing(tmp_path: Path) -> None:
+    from anomalib_vmpfd import SampleParts
+
+    datamodule = SampleParts(root=tmp_path / "new", num_workers=0, val_split_mode="from_train", val_split_ratio=0.5)
+    datamodule.prepare_data()
+    datamodule.setup()
+    batch = next(iter(datamodule.test_dataloader()))
+    assert batch.gt_label.tolist() == [bool(mask.any()) for mask in batch.gt_mask]
+    assert sorted(map(len, (datamodule.train_data, datamodule.val_data, datamodule.test_data))) == [1, 1, 8]
