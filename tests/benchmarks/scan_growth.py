@@ -180,6 +180,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
             axis.plot(*zip(*points, strict=True), style, marker="o", label=backend)
         axis.set(xscale="log", yscale="log", xlabel="tokens", ylabel=label)
         axis.set_xticks(sorted({row["tokens"] for row in rows}), sorted({row["tokens"] for row in rows}))
+        axis.minorticks_off()
         axis.grid(visible=True, alpha=0.3)
     axes[0].legend()
     figure.savefig(path, dpi=120)
