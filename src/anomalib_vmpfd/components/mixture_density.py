@@ -108,3 +108,11 @@ class MixtureDensityHead(nn.Module):
         log_density = -0.5 * (residual / mixture.sigma).square().sum(2) - mixture.sigma.log().sum(2)
         constant = 0.5 * math.log(2 * math.pi) * y.shape[1]
         return constant - torch.logsumexp(mixture.log_pi + log_density, dim=1)
+
+    def loss(self, y: Tensor, x: Tensor) -> Tensor:
+        """NLL of ``y`` given ``x``, ``(B, h, w)``."""
+        return self.nll(y, self(x))
+
+    def score(self, y: Tensor, x: Tensor) -> Tensor:
+        """Anomaly score of every cell, ``(B, h, w)``: the same NLL, equation 13."""
+        return self.nll(y, self(x))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from anomalib.models.components import GaussianBlur2d
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
 from anomalib_vmpfd.components.cell_geometry import CellGeometry, interpolation_matrix
 
@@ -26,6 +27,8 @@ class AnomalyMapGenerator(nn.Module):
     rows: Tensor
     columns: Tensor
     quantiles: Tensor
+    cell_mean: Tensor
+    cell_std: Tensor
 
     def __init__(
         self,
@@ -40,26 +43,50 @@ class AnomalyMapGenerator(nn.Module):
         self.register_buffer("rows", interpolation_matrix(grid[0], geometry, image_size[0]), persistent=False)
         self.register_buffer("columns", interpolation_matrix(grid[1], geometry, image_size[1]), persistent=False)
         self.blur = GaussianBlur2d(sigma=sigma, channels=1) if sigma > 0 else nn.Identity()
+        self.register_buffer("cell_mean", torch.zeros(grid))
+        self.register_buffer("cell_std", torch.ones(grid))
         # q_start and q_end of LAM and of GAM; until they are calibrated the maps keep their own scale
         self.register_buffer("quantiles", torch.tensor([[0.0, 1.0], [0.0, 1.0]]))
 
-    def local_map(self, nll: Tensor) -> Tensor:
-        """Upsample the NLL of the cells to LAM, equation 14.
+    def local_map(self, scores: Tensor) -> Tensor:
+        """Upsample the scores of the cells to LAM, equation 14.
 
         Every pixel gets the linear interpolation of the cells around it, at the places where the descriptor really
         saw them: a PDN without padding has its first cell 16 pixels inside the image.
 
         Args:
-            nll (Tensor): Cells of shape ``(B, h, w)``.
+            scores (Tensor): Scores of the cells, ``(B, h, w)``.
 
         Returns:
             Tensor: LAM of shape ``(B, 1, H, W)``.
         """
-        return self.blur((self.rows @ nll.float() @ self.columns.T).unsqueeze(1))
+        cells = (scores.float() - self.cell_mean) / self.cell_std
+        return self.blur((self.rows @ cells @ self.columns.T).unsqueeze(1))
 
     def global_map(self, error: Tensor) -> Tensor:
         """GAM of shape ``(B, 1, H, W)`` from the reconstruction error of each pixel, ``(B, 1, H, W)``."""
         return self.blur(error.float())
+
+    @torch.no_grad()
+    def calibrate_cells(self, scores: Tensor, window: int = 5, prior: float = 8.0) -> None:
+        """Learn from normal images how scores behave at each place, as at corners, edges and other restless spots.
+
+        Means and variances are averaged over neighbouring cells and drawn towards those of the whole map by ``prior``
+        images' worth, so that a few images suffice. Places that vary less than the median place count as that one:
+        quiet background must not turn its noise into alarms.
+
+        Args:
+            scores (Tensor): Scores of the cells of held-out normals, ``(N, h, w)``.
+            window (int): Side of the square of cells to average over.
+            prior (float): Weight of the whole map, in images.
+        """
+        scores = scores.float()
+        weight = len(scores) / (len(scores) + prior)
+        mean = _box_mean(scores.mean(0), window)
+        variance = _box_mean((scores - mean).square().mean(0), window)
+        self.cell_mean.copy_(weight * mean + (1 - weight) * scores.mean())
+        std = (weight * variance + (1 - weight) * scores.var(unbiased=False)).sqrt()
+        self.cell_std.copy_(std.clamp_min(std.median().clamp_min(1e-6)))
 
     @torch.no_grad()
     def calibrate(self, branch: int, quantiles: Tensor) -> None:
@@ -94,3 +121,8 @@ class AnomalyMapGenerator(nn.Module):
         start, end = self.quantiles[branch]
         # a branch that is the same on all normals has no scale of its own
         return (anomaly_map - start) / (end - start).clamp_min(1e-6)
+
+
+def _box_mean(values: Tensor, window: int) -> Tensor:
+    """Mean over a square window of ``(h, w)``, over the cells that exist at the borders."""
+    return F.avg_pool2d(values[None, None], window, 1, window // 2, count_include_pad=False)[0, 0]

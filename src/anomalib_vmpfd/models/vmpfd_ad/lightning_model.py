@@ -29,6 +29,7 @@ from anomalib.models.components import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
+from einops import rearrange
 from lightning import seed_everything
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
@@ -40,12 +41,16 @@ from tqdm import tqdm
 from anomalib_vmpfd.components.calibration import MIN_IMAGES_TO_HOLD_OUT, held_out_indices, quantiles
 from anomalib_vmpfd.components.feature_cache import FeatureCache
 from anomalib_vmpfd.components.post_processor import RankPreservingPostProcessor
+from anomalib_vmpfd.components.prototype_mixture import PrototypeMixtureHead
 from anomalib_vmpfd.components.recipe import apply_recipe_length
 from anomalib_vmpfd.components.vision_mamba import weight_decay_groups
 
 from .torch_model import VmpfdAdModel
 
 logger = logging.getLogger(__name__)
+
+# cells of normal images among which the prototypes are chosen: the choice takes seconds, and more cells change little
+PROTOTYPE_CELLS = 20_000
 
 
 class VmpfdAd(AnomalibModule):
@@ -75,8 +80,10 @@ class VmpfdAd(AnomalibModule):
             Defaults to ``"fused"``.
         target (str): ``"descriptor"`` for the density of the frozen descriptor, ``"self"`` for the paper's p(T | T).
             Defaults to ``"descriptor"``.
-        bottleneck (int): Channels of the code that conditions the density. Defaults to ``16``.
-        num_components (int): Number K of Gaussians. Defaults to ``10``.
+        bottleneck (int): Channels of the code that conditions the density. Defaults to ``8``.
+        mixture (str): ``"prototypes"`` for Gaussians around normal descriptors, ``"predicted"`` for equations 1 to 3.
+            Defaults to ``"prototypes"``.
+        num_components (int): Number K of Gaussians. Defaults to ``1024``.
         covariance (str): ``"diagonal"`` or ``"full"``. Defaults to ``"diagonal"``.
         beta (float): Factor inside the softplus of sigma, equation 3. Defaults to ``1.0``.
         sigma_floor (float): Lower bound of sigma. Defaults to ``0.05``.
@@ -87,6 +94,8 @@ class VmpfdAd(AnomalibModule):
         smoothing (float): Standard deviation in pixels of the Gaussian over the maps. Defaults to ``0.0``.
         map_quantiles (tuple[float, float]): Quantiles that become 0 and 1 of each map, equations 15 to 20.
             Defaults to ``(0.9, 0.995)``.
+        cell_calibration (bool): Judge every cell of the local map by how it behaves on held-out normals.
+            Defaults to ``True``.
         held_out (float): Share of the normal training images that calibrate instead of train. Defaults to ``0.1``.
         threshold (str): ``"normals"``: thresholds at the false-positive rates below, from held-out normals; ``"f1"``:
             anomalib's threshold of the best F1 score on the validation set. Defaults to ``"normals"``.
@@ -124,8 +133,9 @@ class VmpfdAd(AnomalibModule):
         branches: Literal["both", "density", "reconstruction"] = "both",
         features: Literal["fused", "descriptor", "encoder"] = "fused",
         target: Literal["descriptor", "self"] = "descriptor",
-        bottleneck: int = 16,
-        num_components: int = 10,
+        bottleneck: int = 8,
+        mixture: Literal["prototypes", "predicted"] = "prototypes",
+        num_components: int = 1024,
         covariance: Literal["diagonal", "full"] = "diagonal",
         beta: float = 1.0,
         sigma_floor: float = 0.05,
@@ -134,6 +144,7 @@ class VmpfdAd(AnomalibModule):
         map_weights: tuple[float, float] = (0.5, 0.5),
         smoothing: float = 0.0,
         map_quantiles: tuple[float, float] = (0.9, 0.995),
+        cell_calibration: bool = True,
         held_out: float = 0.1,
         threshold: Literal["normals", "f1"] = "normals",
         image_fpr: float = 0.02,
@@ -172,6 +183,7 @@ class VmpfdAd(AnomalibModule):
                 features=features,
                 target=target,
                 bottleneck=bottleneck,
+                mixture=mixture,
                 num_components=num_components,
                 covariance=covariance,
                 beta=beta,
@@ -183,6 +195,7 @@ class VmpfdAd(AnomalibModule):
             )
         self.weights = backbone_weights if descriptor.startswith("timm/") else pdn_weights
         self.map_quantiles = map_quantiles
+        self.cell_calibration = cell_calibration
         self.held_out = held_out
         self.lr = lr
         self.lr_schedule = lr_schedule
@@ -264,11 +277,25 @@ class VmpfdAd(AnomalibModule):
         self._calibration_indices = held_out or range(len(paths))
         self._held_out_paths = frozenset(paths[i] for i in held_out)
         self._cache = None if _is_augmented(self.trainer.datamodule) else FeatureCache(self.cache_mb)
-        descriptor = self.model.descriptor
-        if self.model.density is not None and not descriptor.is_fitted:
-            learnt = sorted(set(range(len(paths))) - set(held_out))
-            batches = self._normals(learnt, "Describing normal images")
-            descriptor.fit_statistics(self._describe(batch.image, batch.image_path) for batch in batches)
+        if self.model.density is not None and not self.model.descriptor.is_fitted:
+            self._fit_descriptor(sorted(set(range(len(paths))) - set(held_out)))
+
+    def _fit_descriptor(self, indices: Sequence[int]) -> None:
+        """Learn the descriptor's statistics and the mixture's prototypes from normal images."""
+        per_image = -(-PROTOTYPE_CELLS // len(indices))
+        cells: list[Tensor] = []
+
+        def descriptors() -> Iterator[Tensor]:
+            for batch in self._normals(indices, "Describing normal images"):
+                described = self._describe(batch.image, batch.image_path)
+                sample = torch.randperm(described.shape[2] * described.shape[3])[:per_image]
+                cells.append(described.flatten(2)[..., sample])
+                yield described
+
+        self.model.descriptor.fit_statistics(descriptors())
+        if isinstance(self.model.density, PrototypeMixtureHead):
+            pool = self.model.descriptor.normalize(torch.cat(cells)[..., None])
+            self.model.density.fit_prototypes(rearrange(pool, "b c n 1 -> (b n) c"))
 
     def on_train_epoch_start(self) -> None:
         """Seed each epoch by its number, so that a resumed training sees the images in the same order."""
@@ -356,15 +383,22 @@ class VmpfdAd(AnomalibModule):
         self._calibrated_epoch = self.current_epoch
         was_training = self.model.training
         self.model.eval()
-        raw: list[tuple[Tensor | None, Tensor | None]] = []
+        scores: list[Tensor | None] = []
+        errors: list[Tensor | None] = []
         for batch in self._normals(self._calibration_indices, "Calibrating on normal images"):
             described = None if self.model.density is None else self._describe(batch.image, batch.image_path)
-            raw.append(self.model.raw_maps(batch.image, described))
-        for branch, maps in enumerate(zip(*raw, strict=True)):
-            if maps[0] is not None:
-                self.model.anomaly_map_generator.calibrate(branch, quantiles(maps, self.map_quantiles))
+            batch_scores, batch_errors = self.model.observe(batch.image, described)
+            scores.append(batch_scores)
+            errors.append(batch_errors)
+        generator = self.model.anomaly_map_generator
+        if self.model.density is not None and self.cell_calibration:
+            generator.calibrate_cells(torch.cat(scores))
+        maps = [self.model.maps(*seen) for seen in zip(scores, errors, strict=True)]
+        for branch, branch_maps in enumerate(zip(*maps, strict=True)):
+            if branch_maps[0] is not None:
+                generator.calibrate(branch, quantiles(branch_maps, self.map_quantiles))
         if isinstance(self.post_processor, RankPreservingPostProcessor):
-            predictions = [self.model.predictions(maps) for maps in raw]
+            predictions = [self.model.predictions(m) for m in maps]
             self.post_processor.calibrate(
                 torch.cat([p.pred_score for p in predictions]),
                 torch.cat([p.anomaly_map for p in predictions]),

@@ -13,6 +13,8 @@ from typing import Literal
 
 import torch
 from anomalib.data import InferenceBatch
+from einops import rearrange
+from timm.layers import build_sincos2d_pos_embed
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
@@ -21,10 +23,13 @@ from anomalib_vmpfd.components.cnn_encoder import CnnEncoder
 from anomalib_vmpfd.components.decoder import TransposedConvDecoder
 from anomalib_vmpfd.components.mixture_density import MixtureDensityHead
 from anomalib_vmpfd.components.patch_descriptor import PatchDescriptor
+from anomalib_vmpfd.components.prototype_mixture import PrototypeMixtureHead
 from anomalib_vmpfd.components.vision_mamba import VisionMambaEncoder
 
 from .anomaly_map import AnomalyMapGenerator
-from .loss import VmpfdAdLoss
+from .loss import VmpfdAdLoss, reconstruction_terms
+
+POSITION_CHANNELS = 16
 
 Branches = Literal["both", "density", "reconstruction"]
 Features = Literal["fused", "descriptor", "encoder"]
@@ -48,10 +53,12 @@ class VmpfdAdModel(nn.Module):
         target (str): ``"self"`` models ``p(T | T)`` as equation 13 does; ``"descriptor"`` models the frozen descriptor
             given a narrow code of ``T``, which can neither be copied nor shrunk.
         bottleneck (int): Channels of that code.
+        mixture (str): Means of the Gaussians: ``"prototypes"`` chosen among normal descriptors, see
+            :class:`PrototypeMixtureHead`, or ``"predicted"`` by a network, equations 1 to 3.
         num_components (int): Gaussians ``K`` of the mixture.
-        covariance (str): ``"diagonal"`` or ``"full"``.
+        covariance (str): ``"diagonal"`` or ``"full"``, of predicted mixtures.
         beta (float): ``beta`` of equation 3.
-        sigma_floor (float): Added to every sigma.
+        sigma_floor (float): Added to every predicted sigma.
         train_cells (int | None): Random cells of an image that the density learns from in a step; ``None``: all.
         lambda_mse (float): ``lambda_1`` of equation 8.
         map_weights (tuple[float, float]): Weights of LAM and GAM in TAM.
@@ -75,8 +82,9 @@ class VmpfdAdModel(nn.Module):
         branches: Branches = "both",
         features: Features = "fused",
         target: Literal["descriptor", "self"] = "descriptor",
-        bottleneck: int = 16,
-        num_components: int = 10,
+        bottleneck: int = 8,
+        mixture: Literal["prototypes", "predicted"] = "prototypes",
+        num_components: int = 1024,
         covariance: Literal["diagonal", "full"] = "diagonal",
         beta: float = 1.0,
         sigma_floor: float = 0.05,
@@ -90,6 +98,10 @@ class VmpfdAdModel(nn.Module):
         _check_choice("branches", branches, ("both", "density", "reconstruction"))
         _check_choice("features", features, ("fused", "descriptor", "encoder"))
         _check_choice("target", target, ("descriptor", "self"))
+        _check_choice("mixture", mixture, ("prototypes", "predicted"))
+        if target == "self" and mixture == "prototypes":
+            msg = "mixture='prototypes' needs a target that stays where it is; give target='descriptor'."
+            raise ValueError(msg)
         self.image_size = tuple(image_size)
         self.features = features
         self.target = target
@@ -112,15 +124,27 @@ class VmpfdAdModel(nn.Module):
         if branches != "reconstruction":
             self.adapter = nn.Conv2d(self.descriptor.channels, dim, 1) if features != "encoder" else None
             self.fusion = nn.Conv2d(2 * dim, dim, 1) if features == "fused" else nn.Identity()
-            self.code = nn.Conv2d(dim, bottleneck, 1) if target == "descriptor" else nn.Identity()
-            self.density = MixtureDensityHead(
-                in_channels=bottleneck if target == "descriptor" else dim,
-                target_channels=self.descriptor.channels if target == "descriptor" else dim,
-                num_components=num_components,
-                covariance=covariance,
-                beta=beta,
-                sigma_floor=sigma_floor,
-            )
+            condition = dim
+            if target == "descriptor":
+                self.code = nn.Conv2d(dim, bottleneck, 1)
+                position = build_sincos2d_pos_embed(list(self.descriptor.grid), POSITION_CHANNELS, temperature=100.0)
+                position = rearrange(position, "(h w) c -> 1 c h w", h=self.descriptor.grid[0])
+                self.register_buffer("position", position, persistent=False)
+                condition = bottleneck + POSITION_CHANNELS
+            described = self.descriptor.channels if target == "descriptor" else dim
+            # equation 7 sums over the channels of y; their mean keeps the balance with the other losses for any y
+            self._likelihood_dims = described if target == "descriptor" and mixture == "predicted" else 1
+            if mixture == "prototypes":
+                self.density = PrototypeMixtureHead(condition, described, num_components)
+            else:
+                self.density = MixtureDensityHead(
+                    condition,
+                    described,
+                    num_components,
+                    beta=beta,
+                    sigma_floor=sigma_floor,
+                    covariance=covariance,
+                )
         self.loss = VmpfdAdLoss(lambda_mse)
         self.anomaly_map_generator = AnomalyMapGenerator(
             self.image_size,
@@ -141,22 +165,49 @@ class VmpfdAdModel(nn.Module):
             dict[str, Tensor] | InferenceBatch: In training the terms ``nll``, ``mse`` and ``ssim``, scalars. In
             evaluation ``pred_score`` of shape ``(B,)`` and ``anomaly_map`` of shape ``(B, 1, H, W)``, both in (0, 1).
         """
-        nll, reconstruction = self._branches(images, descriptors)
-        if self.training:
-            terms = {} if nll is None else {"nll": nll.mean()}
-            if reconstruction is not None:
-                terms |= self.loss.reconstruction(2 * images - 1, reconstruction)
-            return terms
-        return self.predictions(self._raw_maps(images, nll, reconstruction))
+        if not self.training:
+            return self.predictions(self.maps(*self.observe(images, descriptors)))
+        encoded, reconstruction = self._encode(images)
+        terms = {}
+        if self.density is not None:
+            x, y = self._cells(encoded, images, descriptors)
+            terms["nll"] = self.density.loss(y, x).mean() / self._likelihood_dims
+        if reconstruction is not None:
+            terms |= reconstruction_terms(2 * images - 1, reconstruction)
+        return terms
 
-    def predictions(self, raw_maps: tuple[Tensor | None, Tensor | None]) -> InferenceBatch:
+    def observe(self, images: Tensor, descriptors: Tensor | None = None) -> tuple[Tensor | None, Tensor | None]:
+        """What both branches see before any calibration; ``None`` where a branch is off.
+
+        Args:
+            images (Tensor): Images in [0, 1] of shape ``(B, 3, H, W)``.
+            descriptors (Tensor | None): What :meth:`PatchDescriptor.describe` gave for them, where it is known.
+
+        Returns:
+            tuple[Tensor | None, Tensor | None]: Scores of the cells, ``(B, h, w)``, equation 13, and the squared
+            error of the reconstruction of each pixel, ``(B, 1, H, W)``.
+        """
+        encoded, reconstruction = self._encode(images)
+        scores = error = None
+        if self.density is not None:
+            x, y = self._cells(encoded, images, descriptors)
+            scores = self.density.score(y, x)
+        if reconstruction is not None:
+            error = (2 * images - 1 - reconstruction).square().mean(1, keepdim=True)
+        return scores, error
+
+    def maps(self, scores: Tensor | None, error: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """LAM and GAM, ``(B, 1, H, W)`` each, from what :meth:`observe` saw."""
+        generator = self.anomaly_map_generator
+        return (
+            None if scores is None else generator.local_map(scores),
+            None if error is None else generator.global_map(error),
+        )
+
+    def predictions(self, maps: tuple[Tensor | None, Tensor | None]) -> InferenceBatch:
         """Fuse LAM and GAM to bounded maps and scores, equations 17, 20 and 21."""
-        anomaly_map = bounded(self.anomaly_map_generator(raw_maps))
+        anomaly_map = bounded(self.anomaly_map_generator(maps))
         return InferenceBatch(pred_score=anomaly_map.amax((1, 2, 3)), anomaly_map=anomaly_map)
-
-    def raw_maps(self, images: Tensor, descriptors: Tensor | None = None) -> tuple[Tensor | None, Tensor | None]:
-        """LAM and GAM before calibration, each of shape ``(B, 1, H, W)`` or ``None`` where its branch is off."""
-        return self._raw_maps(images, *self._branches(images, descriptors))
 
     @torch.no_grad()
     def explain(self, images: Tensor) -> dict[str, Tensor]:
@@ -170,60 +221,46 @@ class VmpfdAdModel(nn.Module):
             calibration quantiles; ``reconstruction`` in [0, 1], ``(B, 3, H, W)``; ``score``, ``(B,)``, equation 21.
             Branches that are switched off are missing.
         """
-        nll, reconstruction = self._branches(images, None)
-        maps = self._raw_maps(images, nll, reconstruction)
+        maps = self.maps(*self.observe(images))
         tam = self.anomaly_map_generator(maps)
         seen = {"tam": tam, "score": tam.amax((1, 2, 3))}
         for branch, (name, raw) in enumerate(zip(("lam", "gam"), maps, strict=True)):
             if raw is not None:
                 seen[name] = self.anomaly_map_generator.normalized(branch, raw)
-        if reconstruction is not None:
-            seen["reconstruction"] = (reconstruction + 1) / 2
+        if self.decoder is not None:
+            seen["reconstruction"] = (self._encode(images)[1] + 1) / 2
         return seen
 
-    def _branches(self, images: Tensor, descriptors: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        """NLL of every cell ``(B, h, w)`` and the reconstruction in [-1, 1] ``(B, 3, H, W)``."""
+    def _encode(self, images: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Features ``F`` of equation 9 and the reconstruction in [-1, 1], ``(B, 3, H, W)``."""
         encoded = None if self.encoder is None else self.encoder(2 * images - 1)
-        reconstruction = None if self.decoder is None else self.decoder(encoded)
-        if self.density is None:
-            return None, reconstruction
-        fused, target = self._features(encoded, images, descriptors)
-        return self.density.nll(target, self.density(self.code(fused))) / target.shape[1], reconstruction
+        return encoded, None if self.decoder is None else self.decoder(encoded)
 
-    def _features(self, encoded: Tensor | None, images: Tensor, descriptors: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Feature map ``T`` of equation 11 from ``F`` and ``G`` on one grid, and the target ``y`` of the density."""
-        # every layer of this branch is pointwise, so a step can do with a sample of the cells
-        sampled = slice(None)
-        if self.training and self.train_cells:
-            sampled = torch.randperm(self.descriptor.grid[0] * self.descriptor.grid[1])[: self.train_cells]
+    def _cells(self, encoded: Tensor | None, images: Tensor, descriptors: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Condition ``x`` and target ``y`` of the density in every cell, from ``T`` of equation 11."""
+        # every layer of this branch is pointwise, so a training step can do with a sample of the cells
+        cells = self.descriptor.grid[0] * self.descriptor.grid[1]
+        sample = torch.randperm(cells)[: self.train_cells] if self.training and self.train_cells else None
         parts = []
         described = None
         if self.features != "descriptor":
             upsampled = F.interpolate(encoded, self.descriptor.grid, mode="bilinear", align_corners=False)
-            parts.append(self._cells(upsampled, sampled))
+            parts.append(_sampled(upsampled, sample))
         if self.adapter is not None or self.target == "descriptor":
             descriptors = self.descriptor.describe(images) if descriptors is None else descriptors
-            described = self._cells(self.descriptor.normalize(descriptors), sampled)
+            described = _sampled(self.descriptor.normalize(descriptors), sample)
         if self.adapter is not None:
             parts.append(self.adapter(described))
         fused = self.fusion(torch.cat(parts, dim=1))
-        return fused, described if self.target == "descriptor" else fused
+        if self.target == "self":
+            return fused, fused
+        position = _sampled(self.position, sample).expand(len(fused), -1, -1, -1)
+        return torch.cat([self.code(fused), position], dim=1), described
 
-    def _cells(self, maps: Tensor, sampled: Tensor | slice) -> Tensor:
-        """Keep the sampled cells of ``(B, C, h, w)`` as ``(B, C, n, 1)``, or the whole map."""
-        return maps if isinstance(sampled, slice) else maps.flatten(2)[..., sampled, None]
 
-    def _raw_maps(
-        self,
-        images: Tensor,
-        nll: Tensor | None,
-        reconstruction: Tensor | None,
-    ) -> tuple[Tensor | None, Tensor | None]:
-        local = None if nll is None else self.anomaly_map_generator.local_map(nll)
-        if reconstruction is None:
-            return local, None
-        error = (2 * images - 1 - reconstruction).square().mean(1, keepdim=True)
-        return local, self.anomaly_map_generator.global_map(error)
+def _sampled(maps: Tensor, sample: Tensor | None) -> Tensor:
+    """Keep the sampled cells of ``(B, C, h, w)`` as ``(B, C, n, 1)``; all of them without a sample."""
+    return maps if sample is None else maps.flatten(2)[..., sample, None]
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:

@@ -1,0 +1,66 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Loss and maps against independent implementations."""
+
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import structural_similarity
+
+from anomalib_vmpfd.components.cell_geometry import CellGeometry
+from anomalib_vmpfd.models.vmpfd_ad.anomaly_map import AnomalyMapGenerator
+from anomalib_vmpfd.models.vmpfd_ad.loss import VmpfdAdLoss, reconstruction_terms
+
+
+def test_reconstruction_terms_are_equation_4_and_the_ssim_of_scikit_image():
+    generator = np.random.default_rng(0)
+    x = generator.random((2, 3, 64, 48)).astype(np.float32)
+    x_hat = np.clip(x + 0.1 * generator.standard_normal(x.shape), 0, 1).astype(np.float32)
+    terms = reconstruction_terms(torch.from_numpy(2 * x - 1), torch.from_numpy(2 * x_hat - 1))
+
+    frobenius = [np.linalg.norm((2 * a - 2 * b).ravel()) ** 2 / (64 * 48) for a, b in zip(x, x_hat, strict=True)]
+    assert terms["mse"].item() == pytest.approx(np.mean(frobenius), rel=1e-5)
+    similarities = [
+        structural_similarity(a, b, channel_axis=0, data_range=1.0, gaussian_weights=True, sigma=1.5,
+                              use_sample_covariance=False, win_size=11)  # fmt: skip
+        for a, b in zip(x, x_hat, strict=True)
+    ]
+    assert terms["ssim"].item() == pytest.approx(np.mean(similarities), abs=2e-4)
+
+
+def test_loss_is_equation_8_over_the_branches_that_are_on():
+    terms = {"nll": torch.tensor(2.0), "mse": torch.tensor(0.3), "ssim": torch.tensor(0.6)}
+    assert VmpfdAdLoss(5.0)(terms).item() == pytest.approx(2.0 + 5 * 0.3 + 0.4)
+    assert VmpfdAdLoss(5.0)({"nll": terms["nll"]}).item() == pytest.approx(2.0)
+
+
+def test_maps_follow_equations_15_to_20():
+    generator = np.random.default_rng(0)
+    normals = [generator.gamma(2.0, size=(10, 1, 16, 16)).astype(np.float32) for _ in range(2)]
+    maps = AnomalyMapGenerator((16, 16), (4, 4), CellGeometry(4.0, 1.5), weights=(0.7, 0.3))
+    expected = 0
+    probe = [generator.gamma(2.0, size=(2, 1, 16, 16)).astype(np.float32) for _ in range(2)]
+    for branch, weight in enumerate((0.7, 0.3)):
+        start, end = np.quantile(normals[branch], [0.9, 0.995])
+        maps.calibrate(branch, torch.tensor([start, end]))
+        expected = expected + weight * (probe[branch] - start) / (end - start)
+    np.testing.assert_allclose(maps([torch.from_numpy(p) for p in probe]), expected, rtol=1e-4, atol=1e-5)
+    start, end = np.quantile(normals[0], [0.9, 0.995])
+    alone = maps([torch.from_numpy(probe[0]), None])
+    np.testing.assert_allclose(alone, (probe[0] - start) / (end - start), rtol=1e-4, atol=1e-5)
+
+
+def test_a_branch_without_scale_stays_finite():
+    maps = AnomalyMapGenerator((8, 8), (2, 2), CellGeometry(4.0, 1.5))
+    maps.calibrate(0, torch.tensor([0.5, 0.5]))
+    assert maps([torch.full((1, 1, 8, 8), 0.5), None]).isfinite().all()
+
+
+def test_an_anomalous_cell_shows_at_the_pixels_that_it_saw():
+    """Cell (10, 40) of a PDN sees the pixels 40..72 and 160..192: the maximum lies in their middle."""
+    maps = AnomalyMapGenerator((256, 256), (56, 56), CellGeometry(4.0, 16.0))
+    nll = torch.zeros(1, 56, 56)
+    nll[0, 10, 40] = 1
+    peak = maps.local_map(nll)[0, 0].flatten().argmax().item()
+    assert divmod(peak, 256) == (56, 176)
