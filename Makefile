@@ -33,4 +33,4 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) build dist datasets/sample results/VmpfdAd .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist datasets/sample results/VmpfdAd/SampleParts .mypy_cache .pytest_cache .ruff_cache
