@@ -3,7 +3,7 @@
 
 """The suite of a benchmark as typed data, and how a run (one model, data set, category and seed) comes out of it.
 
-Strings in ``model``, ``data`` and ``weights`` may hold the placeholders ``{root}`` (data), ``{weights}`` (local
+Strings in ``args``, ``data_args`` and ``weights`` may hold the placeholders ``{root}`` (data), ``{weights}`` (local
 pre-trained weights), ``{bundled}`` (the weights in this package), ``{category}`` and ``{seed}``; a string that is
 nothing but ``"{seed}"`` becomes the number.
 """
@@ -27,7 +27,8 @@ class ModelEntry:
 
     Attributes:
         label (str): Name in the tables; one class may appear several times under different labels.
-        model (dict[str, Any]): ``class_path`` and ``init_args``, as in a config of ``anomalib train``.
+        model (str): Name or import path of an ``AnomalibModule``, as for ``anomalib train --model``.
+        args (dict[str, Any]): Constructor arguments; nested ``class_path`` and ``init_args`` work as in anomalib.
         trainer (dict[str, Any]): Trainer arguments of this model, on top of the suite's.
         data_args (dict[str, Any]): Datamodule arguments this model insists on, e.g. ``train_batch_size: 1``.
         weights (dict[str, str]): State-dict files (``.pth``, ``.pt``, ``.safetensors``) by submodule, loaded after
@@ -35,7 +36,8 @@ class ModelEntry:
     """
 
     label: str
-    model: dict
+    model: str
+    args: dict = field(default_factory=dict)
     trainer: dict = field(default_factory=dict)
     data_args: dict = field(default_factory=dict)
     weights: dict[str, str] = field(default_factory=dict)
@@ -47,14 +49,16 @@ class DatasetEntry:
 
     Attributes:
         name (str): Name in the tables; the names in ``published.csv`` bring the published values beside.
-        data (dict[str, Any]): ``class_path`` and ``init_args`` of the datamodule, see the placeholders above.
+        data (str): Name or import path of an ``AnomalibDataModule``.
+        args (dict[str, Any]): Constructor arguments, see the placeholders above.
         categories (list[str]): Categories, put in place of ``{category}``.
         gallery (bool): Whether the licence lets pictures of it stand in a published report. Defaults to ``False``.
     """
 
     name: str
-    data: dict
+    data: str
     categories: list[str]
+    args: dict = field(default_factory=dict)
     gallery: bool = False
 
 
@@ -150,8 +154,10 @@ class RunSpec:
 
     Attributes:
         key (RunKey): What identifies the run.
-        model (dict[str, Any]): ``class_path`` and ``init_args`` of the model.
-        data (dict[str, Any]): ``class_path`` and ``init_args`` of the datamodule.
+        model (str): Name or import path of the model.
+        args (dict[str, Any]): Its constructor arguments.
+        data (str): Name or import path of the datamodule.
+        data_args (dict[str, Any]): Its constructor arguments.
         trainer (dict[str, Any]): Trainer arguments.
         weights (dict[str, str]): State-dict files by submodule.
         speed (SpeedProtocol): Protocol of the speed measurements.
@@ -161,8 +167,10 @@ class RunSpec:
     """
 
     key: RunKey
-    model: dict
-    data: dict
+    model: str
+    args: dict[str, Any]
+    data: str
+    data_args: dict[str, Any]
     trainer: dict[str, Any]
     weights: dict[str, str]
     speed: SpeedProtocol
@@ -227,7 +235,7 @@ def runs(suite: Suite, checkpoints: Path | None = None) -> Iterator[RunSpec]:
             for category in dataset.categories:
                 for model in suite.models:
                     key = RunKey(suite.suite, model.label, dataset.name, category, seed)
-                    data = dataset.data | {"init_args": dataset.data.get("init_args", {}) | model.data_args}
+                    data_args = dataset.args | model.data_args
                     trainer = suite.trainer | model.trainer
                     names = {
                         "root": suite.root,
@@ -236,11 +244,14 @@ def runs(suite: Suite, checkpoints: Path | None = None) -> Iterator[RunSpec]:
                         "category": category,
                         "seed": seed,
                     }
-                    asked = [model.model, data, trainer, model.weights, asdict(suite.speed), suite.threads]
+                    entry = [model.model, model.args, model.weights, dataset.data, data_args]
+                    asked = [*entry, trainer, asdict(suite.speed), suite.threads]
                     yield RunSpec(
                         key=key,
-                        model=_fill(model.model, names),
-                        data=_fill(data, names),
+                        model=model.model,
+                        args=_fill(model.args, names),
+                        data=dataset.data,
+                        data_args=_fill(data_args, names),
                         trainer=trainer,
                         weights=_fill(model.weights, names),
                         speed=suite.speed,

@@ -54,8 +54,8 @@ def draw(summary: Summary, results: Results) -> dict[str, tuple[str, str]]:
         dict[str, tuple[str, str]]: Title and SVG by file name.
     """
     plots = {
-        "auroc_latency.svg": ("Image AUROC against latency", _svg(auroc_latency, summary)),
-        "metrics.svg": ("Metrics, mean of all categories", _svg(metric_bars, summary)),
+        "auroc_latency.svg": ("Image AUROC against latency, models with all runs", _svg(auroc_latency, summary)),
+        "metrics.svg": ("Metrics, mean of all categories, models with all runs", _svg(metric_bars, summary)),
     }
     for index, (dataset, category) in enumerate(summary.categories):
         found = {model: results.predictions(key) for model, key in summary.first_runs(dataset, category).items()}

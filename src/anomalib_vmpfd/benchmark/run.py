@@ -138,14 +138,10 @@ def build(spec: RunSpec) -> tuple[AnomalibModule, AnomalibDataModule, dict[str, 
     """
     trainer = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False} | spec.trainer
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(_find(spec.model["class_path"], "anomalib.models"), "model", fail_untyped=False)
-    parser.add_class_arguments(_find(spec.data["class_path"], "anomalib.data"), "data", fail_untyped=False)
+    parser.add_class_arguments(_find(spec.model, "anomalib.models"), "model", fail_untyped=False)
+    parser.add_class_arguments(_find(spec.data, "anomalib.data"), "data", fail_untyped=False)
     parser.add_class_arguments(Trainer, "trainer", instantiate=False, fail_untyped=False)
-    config = parser.parse_object({
-        "model": spec.model.get("init_args", {}),
-        "data": spec.data.get("init_args", {}),
-        "trainer": trainer,
-    })
+    config = parser.parse_object({"model": spec.args, "data": spec.data_args, "trainer": trainer})
     objects = parser.instantiate_classes(config)
     use_local_weights(objects.model, spec.weights)
     # Only what somebody asked for, so that model and engine fill in the rest.

@@ -161,7 +161,7 @@ def summarise(suite: Suite, results: Results) -> Summary:
         msg = f"There are no results in {results.folder}; run the benchmark without --report-only first."
         raise ValueError(msg)
     ok = rows[rows.status == "ok"].copy()
-    for name in (*METRICS, *COSTS, "threshold", "seed", "threads"):
+    for name in (*METRICS, *COSTS, "seed"):
         ok[name] = pd.to_numeric(ok[name], errors="coerce")
     models = [*(model.label for model in suite.models), *rows.model]
     categories = [(dataset.name, category) for dataset in suite.datasets for category in dataset.categories]
