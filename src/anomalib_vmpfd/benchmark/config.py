@@ -11,7 +11,7 @@ nothing but ``"{seed}"`` becomes the number.
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -27,7 +27,10 @@ class ModelEntry:
 
     Attributes:
         label (str): Name in the tables; one class may appear several times under different labels.
-        model (str): Name or import path of an ``AnomalibModule``, as for ``anomalib train --model``.
+        model (str): Name or import path of an ``AnomalibModule``, as for ``anomalib train --model``. Defaults to that
+            of ``config``.
+        config (str | None): A config of ``anomalib train``, relative to the suite file, whose model and trainer are
+            the start for ``args`` and ``trainer``. Defaults to ``None``.
         args (dict[str, Any]): Constructor arguments; nested ``class_path`` and ``init_args`` work as in anomalib.
         trainer (dict[str, Any]): Trainer arguments of this model, on top of the suite's.
         data_args (dict[str, Any]): Datamodule arguments this model insists on, e.g. ``train_batch_size: 1``.
@@ -36,7 +39,8 @@ class ModelEntry:
     """
 
     label: str
-    model: str
+    model: str = ""
+    config: str | None = None
     args: dict = field(default_factory=dict)
     trainer: dict = field(default_factory=dict)
     data_args: dict = field(default_factory=dict)
@@ -214,10 +218,25 @@ def load_suite(path: str | Path) -> Suite:
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         config = parser.parse_object({"suite_file": content})
-        return parser.instantiate_classes(config).suite_file
+        suite = parser.instantiate_classes(config).suite_file
+        suite.models = [_from_preset(model, Path(path).parent) for model in suite.models]
     except Exception as error:
         msg = f"{path} is not a suite: {error}"
         raise ValueError(msg) from error
+    return suite
+
+
+def _from_preset(model: ModelEntry, folder: Path) -> ModelEntry:
+    """Fill a model's entry up with the config of ``anomalib train`` it names."""
+    preset = {}
+    if model.config is not None:
+        preset = yaml.safe_load((folder / model.config).read_text(encoding="utf-8"))
+    start = preset.get("model", {})
+    if not (name := model.model or start.get("class_path", "")):
+        msg = f"model {model.label} needs a class in `model`, or a `config` that names one."
+        raise ValueError(msg)
+    args, trainer = start.get("init_args", {}) | model.args, preset.get("trainer", {}) | model.trainer
+    return replace(model, model=name, args=args, trainer=trainer)
 
 
 def runs(suite: Suite, checkpoints: Path | None = None) -> Iterator[RunSpec]:

@@ -15,7 +15,7 @@ import torch
 from anomalib.data import AnomalibDataModule
 from anomalib.engine import Engine
 from anomalib.models import AnomalibModule
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
@@ -28,6 +28,7 @@ from .speed import checkpoint_mb, measure_speed, peak_memory_mb
 
 logger = logging.getLogger(__name__)
 MAP_SIDE = 128
+TRAINER_DEFAULTS = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
 
 
 class LastValidation(Callback):
@@ -136,16 +137,28 @@ def build(spec: RunSpec) -> tuple[AnomalibModule, AnomalibDataModule, dict[str, 
     Returns:
         tuple[AnomalibModule, AnomalibDataModule, dict[str, Any]]: The objects, and keyword arguments of the engine.
     """
-    trainer = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False} | spec.trainer
+    parser, config = parse(spec)
+    objects = parser.instantiate_classes(config)
+    use_local_weights(objects.model, spec.weights)
+    # Only what somebody asked for, so that model and engine fill in the rest.
+    return objects.model, objects.data, {name: objects.trainer[name] for name in TRAINER_DEFAULTS | spec.trainer}
+
+
+def parse(spec: RunSpec) -> tuple[ArgumentParser, Namespace]:
+    """Check the arguments of model, datamodule and trainer against their signatures.
+
+    Args:
+        spec (RunSpec): What to run.
+
+    Returns:
+        tuple[ArgumentParser, Namespace]: The parser, and what it made of the arguments.
+    """
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(_find(spec.model, "anomalib.models"), "model", fail_untyped=False)
     parser.add_class_arguments(_find(spec.data, "anomalib.data"), "data", fail_untyped=False)
     parser.add_class_arguments(Trainer, "trainer", instantiate=False, fail_untyped=False)
-    config = parser.parse_object({"model": spec.args, "data": spec.data_args, "trainer": trainer})
-    objects = parser.instantiate_classes(config)
-    use_local_weights(objects.model, spec.weights)
-    # Only what somebody asked for, so that model and engine fill in the rest.
-    return objects.model, objects.data, {name: objects.trainer[name] for name in trainer}
+    trainer = TRAINER_DEFAULTS | spec.trainer
+    return parser, parser.parse_object({"model": spec.args, "data": spec.data_args, "trainer": trainer})
 
 
 def use_local_weights(model: AnomalibModule, weights: dict[str, str]) -> None:

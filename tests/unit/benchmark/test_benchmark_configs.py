@@ -1,0 +1,50 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The suites of the repository fit the classes they name, leak nothing and match the published tables."""
+
+from pathlib import Path
+
+import pytest
+
+from anomalib_vmpfd.benchmark.config import load_suite, runs
+from anomalib_vmpfd.benchmark.run import parse
+from anomalib_vmpfd.benchmark.summary import load_published
+
+FOLDER = Path(__file__).parents[3] / "configs" / "benchmark"
+FILES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def test_the_promised_suites_are_there():
+    assert {"side_by_side", "mvtec_ad", "visa", "btad", "sample"} <= set(FILES)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_argument_exists_and_no_validation_image_is_a_test_image(name):
+    suite = load_suite(FOLDER / f"{name}.yaml")
+    assert suite.suite == name
+    seen = set()
+    for spec in runs(suite):
+        if (key := (spec.key.model, spec.key.dataset)) not in seen:
+            seen.add(key)
+            _, config = parse(spec)
+            assert config.data.val_split_mode == "from_train"
+            assert config.data.seed == spec.key.seed
+            assert all(Path(path).is_file() for path in spec.weights.values())
+            if spec.key.model.startswith("VmpfdAd"):
+                assert config.model.seed == spec.key.seed
+
+
+@pytest.mark.parametrize(("name", "dataset"), [("mvtec_ad", "MVTecAD"), ("visa", "VisA"), ("btad", "BTAD")])
+def test_a_suite_covers_its_published_table(name, dataset):
+    published = load_published()
+    theirs = set(published[published.dataset == dataset].category) - {"mean"}
+    (entry,) = load_suite(FOLDER / f"{name}.yaml").datasets
+    assert (entry.name, set(entry.categories)) == (dataset, theirs)
+
+
+def test_paper_and_default_differ_by_their_presets_alone():
+    models = {model.label: model for model in load_suite(FOLDER / "side_by_side.yaml").models}
+    assert models["VmpfdAd"].model == models["VmpfdAd-paper"].model == "anomalib_vmpfd.VmpfdAd"
+    assert models["VmpfdAd-paper"].args["grid"] == 8
+    assert models["VmpfdAd-paper"].data_args["train_batch_size"] == 48
