@@ -8,6 +8,7 @@ https://arxiv.org/abs/2303.14535. The networks are anomalib's own.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import timm
 import torch
@@ -26,6 +27,7 @@ PDN_CHANNELS = 384
 PDN_STRIDE = 4
 PDN_RECEPTIVE_FIELD = 33
 BUNDLED_BACKBONE = "tf_efficientnet_lite2"
+BUNDLED_LAYERS = ("blocks.2", "blocks.4")
 
 
 class PatchDescriptor(nn.Module):
@@ -38,7 +40,8 @@ class PatchDescriptor(nn.Module):
         name (str): ``"pdn_small"``, ``"pdn_medium"`` or ``"timm/<backbone>"``.
         image_size (tuple[int, int]): Height and width of the images in pixels.
         layers (Sequence[str | int] | None): Stages of a timm backbone as anomalib's ``TimmFeatureExtractor`` names
-            them; they are brought to one grid and stacked. A PDN has one output and takes ``None``.
+            them; they are brought to one grid and stacked. ``None`` for a PDN, which has one output, and for the
+            stages of the bundled backbone that describe normals best.
         grid (int | None): Cells along the shorter side of the image; ``None`` keeps the finest grid of the network.
 
     Attributes:
@@ -198,6 +201,8 @@ def _build(name: str, layers: Sequence[str | int] | None) -> nn.Module:
     if not backbone.startswith("local-dir:") and not timm.is_model(backbone):
         msg = f"timm knows no backbone {backbone!r}; `timm.list_models()` names them."
         raise ValueError(msg)
+    if not layers and backbone == BUNDLED_BACKBONE:
+        layers = BUNDLED_LAYERS
     if not layers:
         msg = f"descriptor={name!r} needs descriptor_layers, the names of its stages, as TimmFeatureExtractor has them."
         raise ValueError(msg)
@@ -227,15 +232,16 @@ def _backbone_state_dict(backbone: str, extractor: TimmFeatureExtractor, source:
             raise WeightsError(msg)
         state = load_backbone_state_dict()
     else:
-        # timm's own loading, which knows each family's file formats; `file` takes the place of the download
-        local = {} if source == "official" else {"pretrained_cfg_overlay": {"file": source}}
-        form = (
+        # timm's own loading knows each family's file formats; `file` takes the place of the download
+        options: dict[str, Any] = (
             {"dynamic_img_size": True}
             if hasattr(extractor, "patch_size")
             else {"features_only": True, "exportable": True, "out_indices": extractor.idx}
         )
+        if source != "official":
+            options["pretrained_cfg_overlay"] = {"file": source}
         try:
-            state = timm.create_model(backbone, pretrained=True, **local, **form).state_dict()
+            state = timm.create_model(backbone, pretrained=True, **options).state_dict()
         except Exception as error:
             cure = "give backbone_weights the path of a local file or a backbone 'timm/local-dir:<folder>'"
             msg = f"The weights of {backbone} could not be loaded from {source!r} ({error}); {cure}."

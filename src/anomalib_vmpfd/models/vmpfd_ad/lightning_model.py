@@ -63,8 +63,9 @@ class VmpfdAd(AnomalibModule):
         image_size (tuple[int, int]): Height and width in pixels that images are resized to, multiples of
             ``patch_size``. Defaults to ``(256, 256)``.
         descriptor (str): Patch descriptor: ``"pdn_small"``, ``"pdn_medium"`` or ``"timm/<backbone>"``.
-            Defaults to ``"pdn_small"``.
-        descriptor_layers (list[str] | list[int] | None): Stages of a timm descriptor, stacked. Defaults to ``None``.
+            Defaults to ``"timm/tf_efficientnet_lite2"``.
+        descriptor_layers (list[str] | list[int] | None): Stages of a timm descriptor, stacked on one grid. Defaults to
+            ``None``: ``["blocks.2", "blocks.4"]`` for tf_efficientnet_lite2, to be given for other backbones.
         pdn_weights (str): Weights of a PDN: ``"bundled"``, ``"official"`` (downloaded once) or a path.
             Defaults to ``"bundled"``.
         backbone_weights (str): Weights of a timm descriptor: ``"bundled"`` (tf_efficientnet_lite2), ``"official"``
@@ -90,7 +91,7 @@ class VmpfdAd(AnomalibModule):
         train_cells (int | None): Random cells of an image that a step learns from; ``None`` for all.
             Defaults to ``128``.
         lambda_mse (float): Weight of the squared error, equation 8. Defaults to ``5.0``.
-        map_weights (tuple[float, float]): Weights of the local and the global map. Defaults to ``(0.5, 0.5)``.
+        map_weights (tuple[float, float]): Weights of the local and the global map. Defaults to ``(0.75, 0.25)``.
         smoothing (float): Standard deviation in pixels of the Gaussian over the maps. Defaults to ``0.0``.
         map_quantiles (tuple[float, float]): Quantiles that become 0 and 1 of each map, equations 15 to 20.
             Defaults to ``(0.9, 0.995)``.
@@ -104,7 +105,7 @@ class VmpfdAd(AnomalibModule):
         lr (float): Learning rate of AdamW. Defaults to ``1e-3``.
         lr_schedule (str): ``"cosine"`` to zero over the training or ``"constant"``. Defaults to ``"cosine"``.
         weight_decay (float): Weight decay. Defaults to ``1e-4``.
-        epochs (int): Length of the recipe, for trainings without ``max_epochs``. Defaults to ``200``.
+        epochs (int): Length of the recipe, for trainings without ``max_epochs``. Defaults to ``20``.
         cache_mb (float): Memory in megabytes for descriptors of images that are not augmented. Defaults to ``2048``.
         seed (int): Seeds weights, order of the images and the held-out images. Defaults to ``0``.
         pre_processor (PreProcessor | bool): Pre-processor; ``True`` resizes to ``image_size``.
@@ -120,11 +121,11 @@ class VmpfdAd(AnomalibModule):
     def __init__(
         self,
         image_size: tuple[int, int] = (256, 256),
-        descriptor: str = "pdn_small",
+        descriptor: str = "timm/tf_efficientnet_lite2",
         descriptor_layers: list[str] | list[int] | None = None,
         pdn_weights: str = "bundled",
         backbone_weights: str = "bundled",
-        grid: int | None = 28,
+        grid: int | None = None,
         encoder: Literal["vim", "cnn"] = "vim",
         patch_size: int = 32,
         dim: int = 192,
@@ -141,7 +142,7 @@ class VmpfdAd(AnomalibModule):
         sigma_floor: float = 0.05,
         train_cells: int | None = 128,
         lambda_mse: float = 5.0,
-        map_weights: tuple[float, float] = (0.5, 0.5),
+        map_weights: tuple[float, float] = (0.75, 0.25),
         smoothing: float = 0.0,
         map_quantiles: tuple[float, float] = (0.9, 0.995),
         cell_calibration: bool = True,
@@ -152,7 +153,7 @@ class VmpfdAd(AnomalibModule):
         lr: float = 1e-3,
         lr_schedule: Literal["cosine", "constant"] = "cosine",
         weight_decay: float = 1e-4,
-        epochs: int = 200,
+        epochs: int = 20,
         cache_mb: float = 2048,
         seed: int = 0,
         pre_processor: PreProcessor | bool = True,
@@ -170,7 +171,7 @@ class VmpfdAd(AnomalibModule):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.model: VmpfdAdModel = VmpfdAdModel(
-                image_size=tuple(image_size),
+                image_size=(image_size[0], image_size[1]),
                 descriptor=descriptor,
                 descriptor_layers=descriptor_layers,
                 grid=grid,
@@ -204,7 +205,7 @@ class VmpfdAd(AnomalibModule):
         self.cache_mb = cache_mb
         self.seed = seed
 
-        self._first_epoch = 0
+        self._started = False
         self._cache: FeatureCache | None = None
         self._calibration_indices: Sequence[int] = ()
         self._held_out_paths: frozenset[str] = frozenset()
@@ -253,14 +254,9 @@ class VmpfdAd(AnomalibModule):
         if stage == "fit":
             apply_recipe_length(self.trainer, self.epochs)
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remember where an interrupted training goes on."""
-        super().on_load_checkpoint(checkpoint)
-        self._first_epoch = checkpoint.get("epoch", -1) + 1
-
     def on_fit_start(self) -> None:
-        """Seed the order of the images and load the descriptor's weights, unless a checkpoint brought them."""
-        seed_everything(self.seed + self._first_epoch, workers=True, verbose=False)
+        """Load the descriptor's weights, unless a checkpoint brought them."""
+        seed_everything(self.seed, workers=True, verbose=False)
         if not self.model.descriptor.is_fitted:
             self.model.descriptor.load_weights(self.weights)
 
@@ -274,6 +270,7 @@ class VmpfdAd(AnomalibModule):
                 f"Only {len(paths)} training images: none is held out, and maps and thresholds are calibrated on the "
                 f"images that the model learns. Give at least {MIN_IMAGES_TO_HOLD_OUT} normal images.",
             )
+        self._started = False
         self._calibration_indices = held_out or range(len(paths))
         self._held_out_paths = frozenset(paths[i] for i in held_out)
         self._cache = None if _is_augmented(self.trainer.datamodule) else FeatureCache(self.cache_mb)
@@ -300,6 +297,10 @@ class VmpfdAd(AnomalibModule):
     def on_train_epoch_start(self) -> None:
         """Seed each epoch by its number, so that a resumed training sees the images in the same order."""
         seed_everything(self.seed + self.current_epoch, workers=True, verbose=False)
+        if not self._started:
+            # Lightning drew the order of a run's first epoch before any hook could seed it
+            self._started = True
+            iter(self.trainer.fit_loop._data_fetcher)  # noqa: SLF001
 
     def training_step(self, batch: Batch, *args, **kwargs) -> dict[str, Tensor]:
         """Compute the loss of equation 8 on the images of the batch that are not held out.
@@ -321,7 +322,11 @@ class VmpfdAd(AnomalibModule):
             # every process of a distributed training has to take part in the step
             return {"loss": sum(0.0 * p.sum() for p in self.parameters() if p.requires_grad)}
         images, paths = batch.image[keep], [batch.image_path[i] for i in keep]
-        terms = self.model(images, self._describe(images, paths) if self.model.density is not None else None)
+        described = None if self.model.density is None else self._describe(images, paths)
+        with torch.random.fork_rng(devices=[]):
+            # the sample of cells belongs to the step, however the training came to it
+            torch.manual_seed(self.seed + self.global_step)
+            terms = self.model(images, described)
         loss = self.model.loss(terms)
         if not torch.isfinite(loss):
             parts = ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items())
@@ -407,13 +412,15 @@ class VmpfdAd(AnomalibModule):
 
     def _describe(self, images: Tensor, paths: Sequence[str]) -> Tensor:
         """Descriptors of images, from the cache where it has them."""
-        cached = None if self._cache is None else self._cache.get(paths, self.device)
-        if cached is not None:
-            return cached
-        described = self.model.descriptor.describe(images)
-        if self._cache is not None:
+        if self._cache is None:
+            return self.model.descriptor.describe(images)
+        cached = self._cache.get(paths, self.device)
+        if cached is None:
+            described = self.model.descriptor.describe(images)
             self._cache.put(paths, described)
-        return described
+            # the cached precision from the first epoch on, or a resumed training would differ
+            cached = self._cache.get(paths, self.device)
+        return described if cached is None else cached
 
     def _normals(self, indices: Sequence[int], description: str) -> Iterator[Batch]:
         """Normal training images in order, without augmentation, with a progress bar."""

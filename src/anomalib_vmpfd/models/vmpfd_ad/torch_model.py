@@ -71,7 +71,7 @@ class VmpfdAdModel(nn.Module):
     def __init__(
         self,
         image_size: tuple[int, int] = (256, 256),
-        descriptor: str = "pdn_small",
+        descriptor: str = "timm/tf_efficientnet_lite2",
         descriptor_layers: Sequence[int | str] | None = None,
         grid: int | None = None,
         encoder: Literal["vim", "cnn"] = "vim",
@@ -90,7 +90,7 @@ class VmpfdAdModel(nn.Module):
         sigma_floor: float = 0.05,
         train_cells: int | None = None,
         lambda_mse: float = 5.0,
-        map_weights: tuple[float, float] = (0.5, 0.5),
+        map_weights: tuple[float, float] = (0.75, 0.25),
         smoothing: float = 0.0,
     ) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class VmpfdAdModel(nn.Module):
         if target == "self" and mixture == "prototypes":
             msg = "mixture='prototypes' needs a target that stays where it is; give target='descriptor'."
             raise ValueError(msg)
-        self.image_size = tuple(image_size)
+        self.image_size = image_size
         self.features = features
         self.target = target
         self.train_cells = train_cells
@@ -227,14 +227,15 @@ class VmpfdAdModel(nn.Module):
         for branch, (name, raw) in enumerate(zip(("lam", "gam"), maps, strict=True)):
             if raw is not None:
                 seen[name] = self.anomaly_map_generator.normalized(branch, raw)
-        if self.decoder is not None:
-            seen["reconstruction"] = (self._encode(images)[1] + 1) / 2
+        reconstruction = self._encode(images)[1]
+        if reconstruction is not None:
+            seen["reconstruction"] = (reconstruction + 1) / 2
         return seen
 
     def _encode(self, images: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Features ``F`` of equation 9 and the reconstruction in [-1, 1], ``(B, 3, H, W)``."""
         encoded = None if self.encoder is None else self.encoder(2 * images - 1)
-        return encoded, None if self.decoder is None else self.decoder(encoded)
+        return encoded, None if self.decoder is None or encoded is None else self.decoder(encoded)
 
     def _cells(self, encoded: Tensor | None, images: Tensor, descriptors: Tensor | None) -> tuple[Tensor, Tensor]:
         """Condition ``x`` and target ``y`` of the density in every cell, from ``T`` of equation 11."""

@@ -21,10 +21,9 @@ def test_reconstruction_terms_are_equation_4_and_the_ssim_of_scikit_image():
 
     frobenius = [np.linalg.norm((2 * a - 2 * b).ravel()) ** 2 / (64 * 48) for a, b in zip(x, x_hat, strict=True)]
     assert terms["mse"].item() == pytest.approx(np.mean(frobenius), rel=1e-5)
+    gaussian = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "win_size": 11}
     similarities = [
-        structural_similarity(a, b, channel_axis=0, data_range=1.0, gaussian_weights=True, sigma=1.5,
-                              use_sample_covariance=False, win_size=11)  # fmt: skip
-        for a, b in zip(x, x_hat, strict=True)
+        structural_similarity(a, b, channel_axis=0, data_range=1.0, **gaussian) for a, b in zip(x, x_hat, strict=True)
     ]
     assert terms["ssim"].item() == pytest.approx(np.mean(similarities), abs=2e-4)
 
