@@ -17,29 +17,32 @@ import hashlib
 import json
 import logging
 import math
-import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
+import winograd
 from anomalib.models.image.efficient_ad.torch_model import SmallPatchDescriptionNetwork, imagenet_norm_batch
+from crops import Crops
+from muon import Muon
 from pdn_teacher import LAYERS, TEACHER, TeacherOnPdnGrid, load_teacher
-from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.func import functional_call
 from torch.nn import functional as F  # noqa: N812
 
 logger = logging.getLogger("distill_pdn")
-HELD_OUT_SEED = 0
 
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--images", type=Path, required=True, help="folder of photographs and textures, searched recursively")
-    p.add_argument("--out", type=Path, required=True, help="run folder: checkpoint.pt, log.jsonl, pdn_small.safetensors")
+    p.add_argument(
+        "--images", type=Path, required=True, help="folder of photographs and textures, searched recursively"
+    )
+    p.add_argument(
+        "--out", type=Path, required=True, help="run folder: checkpoint.pt, log.jsonl, pdn_small.safetensors"
+    )
     budget = p.add_mutually_exclusive_group(required=True)
     budget.add_argument("--steps", type=int, help="length of the schedule in steps")
     budget.add_argument("--minutes", type=float, help="length of the schedule in minutes of training, restarts summed")
@@ -56,101 +59,25 @@ def parse_args() -> argparse.Namespace:
     p.add_argument("--evaluate-seconds", type=float, default=300)
     p.add_argument("--checkpoint-seconds", type=float, default=120)
     p.add_argument("--statistics-crops", type=int, default=256, help="crops for the channel statistics")
-    p.add_argument("--refit-crops", type=int, default=1024, help="crops for the last ridge regression of the last layer")
-    p.add_argument("--first-refit-crops", type=int, default=192, help="the same before the first step")
+    p.add_argument("--refit-crops", type=int, default=1024, help="crops for the final ridge of the last layer")
+    p.add_argument(
+        "--first-refit-crops", type=int, default=192, help="the same before the first step; 0: start at zero"
+    )
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--threads", type=int, default=0, help="0: PyTorch's choice")
     return p.parse_args()
 
 
 def keep_freed_memory() -> None:
-    """Let glibc reuse freed blocks instead of returning each large tensor to the system, whose fresh pages cost a third
-    of a step on a CPU.
+    """Let glibc reuse freed blocks.
+
+    It returns each large tensor to the system, and fresh pages cost a third of a step on a CPU.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         m_trim_threshold, m_mmap_max = -1, -4
         libc.mallopt(m_mmap_max, 0)
         libc.mallopt(m_trim_threshold, 2**31 - 1)
-
-
-class Crops:
-    """Seeded random crops of a folder of images; decoded images stay in memory (0.25 MB each at 256 px)."""
-
-    def __init__(self, folder: Path, crop: int, held_out: int) -> None:
-        paths = sorted(q for q in folder.rglob("*") if q.suffix.lower() in {".jpg", ".jpeg", ".png", ".bmp", ".webp"})
-        if len(paths) <= held_out:
-            msg = f"{folder} holds {len(paths)} images, but {held_out} are held out; give a larger folder to --images."
-            raise ValueError(msg)
-        order = np.random.default_rng(HELD_OUT_SEED).permutation(len(paths))
-        self.held_out = [paths[i] for i in order[:held_out]]
-        self.train = [paths[i] for i in order[held_out:]]
-        self.crop = crop
-        self.cache: dict[Path, np.ndarray] = {}
-
-    def image(self, path: Path) -> Image.Image:
-        """Decode once, at least one crop large."""
-        if path not in self.cache:
-            image = Image.open(path).convert("RGB")
-            if min(image.size) < self.crop:
-                factor = self.crop / min(image.size)
-                image = image.resize([math.ceil(side * factor) for side in image.size], Image.Resampling.BICUBIC)
-            self.cache[path] = np.asarray(image)
-        return Image.fromarray(self.cache[path])
-
-    def batch(self, size: int, *key: int) -> Tensor:
-        """Random crops (size, 3, crop, crop) in [0, 1], a pure function of ``key``: any scale from a half to 1.5,
-        the 8 symmetries of the square, a third of them grey (industrial cameras often are), contrast jittered.
-        """
-        rng = np.random.default_rng(key)
-        crops = np.empty((size, self.crop, self.crop, 3), dtype=np.uint8)
-        for k, index in enumerate(rng.choice(len(self.train), size, replace=size > len(self.train))):
-            image = self.image(self.train[index])
-            side = min(self.crop / math.exp(rng.uniform(math.log(0.5), math.log(1.5))), *image.size)
-            x, y = rng.uniform(0, image.width - side), rng.uniform(0, image.height - side)
-            box = (x, y, x + side, y + side)
-            crop = np.asarray(image.resize((self.crop, self.crop), Image.Resampling.BILINEAR, box=box))
-            crop = np.rot90(crop, rng.integers(4))
-            crops[k] = crop[:, ::-1] if rng.random() < 0.5 else crop
-        x = torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
-        grey = torch.from_numpy(rng.random((size, 1, 1, 1)) < 1 / 3)
-        x = torch.where(grey, (x * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True), x)
-        gain, shift = (torch.from_numpy(rng.uniform(-1, 1, (2, size, 1, 1, 1))).float() * 0.25).unbind()
-        return ((x - 0.5) * (1 + gain) + 0.5 + shift * 0.5).clamp(0, 1)
-
-    def held_out_batches(self, size: int) -> list[Tensor]:
-        """Centre crops of the held-out images at their own scale."""
-        crops = []
-        for path in self.held_out:
-            image = self.image(path)
-            x, y = (image.width - self.crop) // 2, (image.height - self.crop) // 2
-            crops.append(np.asarray(image.crop((x, y, x + self.crop, y + self.crop))))
-        x = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 255
-        return list(x.split(size))
-
-
-class Muon(torch.optim.Optimizer):
-    """Momentum orthogonalised per matrix (Jordan et al. 2024), update scaled to AdamW's (Liu et al., arXiv 2502.16982).
-
-    ``torch.optim.Muon`` iterates Newton-Schulz in bfloat16, which many CPUs only emulate. The matrices here have 128 to
-    384 rows, for which the eigenvectors of the Gram matrix are cheaper and exact.
-    """
-
-    def __init__(self, params: list[Tensor], lr: float, momentum: float = 0.95) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum})
-
-    @torch.no_grad()
-    def step(self) -> None:
-        """Update every matrix."""
-        for group in self.param_groups:
-            for p in group["params"]:
-                buffer = self.state[p].setdefault("momentum", torch.zeros_like(p))
-                buffer.lerp_(p.grad, 1 - group["momentum"])
-                update = p.grad.lerp(buffer, group["momentum"])
-                values, vectors = torch.linalg.eigh(update @ update.T)
-                root = values.clamp_min(1e-7 * values[-1] + 1e-30).rsqrt()
-                update = (vectors * root) @ (vectors.T @ update)
-                p.add_(update, alpha=-group["lr"] * 0.2 * max(p.shape) ** 0.5)
 
 
 class Distillation:
@@ -160,21 +87,28 @@ class Distillation:
         self.args = args
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.bf16 = self.device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()  # noqa: SLF001
+        # Winograd needs half of the processor time of the library's float32 convolutions, backward pass included.
+        self.conv2d = winograd.conv2d if self.device.type == "cpu" and not self.bf16 else F.conv2d
         self.crops = Crops(args.images, args.crop, args.held_out)
         teacher = TeacherOnPdnGrid(load_teacher(args.teacher, args.teacher_weights), args.layers)
         self.teacher = teacher.to(self.device, memory_format=torch.channels_last)
         self.held_out = [x.to(self.device) for x in self.crops.held_out_batches(args.batch)]
         torch.manual_seed(args.seed)
-        self.student = SmallPatchDescriptionNetwork(384).to(self.device).requires_grad_(False)
-        self.shapes = {name: p.shape for name, p in self.student.named_parameters()}
+        student = SmallPatchDescriptionNetwork(384).to(self.device).requires_grad_(requires_grad=False)
+        self.shapes = {name: p.shape for name, p in student.named_parameters()}
         # Matrices (out, in * k * k) as Muon wants them; the convolutions see them reshaped.
-        self.params = {n: p.detach().flatten(1) if p.ndim > 1 else p for n, p in self.student.named_parameters()}
-        self.step, self.seconds = 0, 0.0
+        self.params = {name: p.flatten(1) if p.ndim > 1 else p for name, p in student.named_parameters()}
+        with torch.no_grad():
+            features = self.teacher(self.held_out[0][:1])
+        self.channels = [features[layer].shape[1] for layer in args.layers]
+        self.held_out_targets: list[Tensor] | None = None
+        self.step, self.seconds, self.lr = 0, 0.0, 0.0
 
     # ---------------------------------------------------------------- forward passes
     def autocast(self) -> torch.autocast:
-        """bfloat16 for both networks where the hardware has it (emulated it is 4-7 times slower than float32); the
-        loss, the weights and the statistics stay in float32.
+        """bfloat16 for both networks where the hardware has it: emulated it is 4-7 times slower than float32.
+
+        The loss, the weights and the statistics stay in float32.
         """
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
 
@@ -193,32 +127,45 @@ class Distillation:
         """Teacher channels on the student's grid, normalised per channel."""
         return self.raw_targets(x).sub_(self.mean).div_(self.std)
 
-    def predict(self, params: dict[str, Tensor], x: Tensor) -> Tensor:
-        """Student output (B, 384, h, w); float32."""
-        with self.autocast():
-            x = x.contiguous(memory_format=torch.channels_last)
-            return functional_call(self.student, self.weights(params), (x,)).float()
+    def hidden(self, w: dict[str, Tensor], x: Tensor) -> Tensor:
+        """Student features before the last convolution (B, 256, h + 3, w + 3)."""
+        x = imagenet_norm_batch(x).contiguous(memory_format=torch.channels_last)
+        x = F.avg_pool2d(F.relu(F.conv2d(x, w["conv1.weight"], w["conv1.bias"])), 2)
+        x = F.avg_pool2d(F.relu(self.conv2d(x, w["conv2.weight"], w["conv2.bias"])), 2)
+        return F.relu(self.conv2d(x, w["conv3.weight"], w["conv3.bias"]))
 
-    def loss(self, params: dict[str, Tensor], x: Tensor) -> Tensor:
+    def predict(self, params: dict[str, Tensor], x: Tensor) -> Tensor:
+        """Student output (B, 384, h, w), equal to SmallPatchDescriptionNetwork's; float32."""
+        w = self.weights(params)
+        with self.autocast():
+            return self.conv2d(self.hidden(w, x), w["conv4.weight"], w["conv4.bias"]).float()
+
+    def loss(self, params: dict[str, Tensor], x: Tensor, target: Tensor) -> Tensor:
         """Mean squared error per channel (C,), in units of the target's variance."""
-        target = self.targets(x)
         return (self.predict(params, x)[:, : target.shape[1]] - target).square().mean(dim=(0, 2, 3))
 
     @torch.no_grad()
-    def held_out_loss(self) -> dict[str, float]:
+    def held_out_loss(self, params: dict[str, Tensor]) -> dict[str, float]:
         """Held-out loss: all channels and each layer."""
-        per_channel = sum(self.loss(self.average, x) * len(x) for x in self.held_out) / self.args.held_out
+        if self.held_out_targets is None:
+            self.held_out_targets = [self.targets(x) for x in self.held_out]
+        pairs = zip(self.held_out, self.held_out_targets, strict=True)
+        per_channel = sum(self.loss(params, x, target) * len(x) for x, target in pairs) / self.args.held_out
         by_layer = zip(self.args.layers, per_channel.split(self.channels), strict=True)
         return {"held_out": per_channel.mean().item(), **{layer: v.mean().item() for layer, v in by_layer}}
 
     # ---------------------------------------------------------------- start
     @torch.no_grad()
     def initialise(self) -> None:
-        """Channel statistics of the teacher, then data-dependent initialisation of the student layer by layer: every
-        channel starts with mean 0 and variance 1 (PyTorch's default lets the signal shrink), the last layer by ridge.
+        """Channel statistics of the teacher, then data-dependent initialisation of the student layer by layer.
+
+        Every hidden channel starts with mean 0 and variance 1 (PyTorch's default lets the signal shrink), the last
+        layer at zero.
         """
         args = self.args
-        batches = [self.crops.batch(args.batch, args.seed, 1, k) for k in range(-(-args.statistics_crops // args.batch))]
+        batches = [
+            self.crops.batch(args.batch, args.seed, 1, k) for k in range(-(-args.statistics_crops // args.batch))
+        ]
         batches = [x.to(self.device) for x in batches]
         total, square, count = 0.0, 0.0, 0
         for x in batches:
@@ -254,19 +201,12 @@ class Distillation:
         else:
             self.optimizers = [torch.optim.Adam([*matrices, *vectors], betas=(0.9, 0.99))]
 
-    @property
-    def channels(self) -> list[int]:
-        """Channels of each teacher layer."""
-        if not hasattr(self, "_channels"):
-            features = self.teacher(self.held_out[0][:1])
-            self._channels = [features[layer].shape[1] for layer in self.args.layers]
-        return self._channels
-
     # ---------------------------------------------------------------- ridge regression of the last layer
     @torch.no_grad()
     def refit(self, params: dict[str, Tensor], stream: int, crops: int) -> dict[str, Tensor]:
-        """Solve the last convolution in closed form (ridge towards its present weights) on fresh crops, and keep the
-        penalty, or the present weights, with the lowest held-out loss.
+        """Solve the last convolution in closed form, by ridge regression towards its present weights on fresh crops.
+
+        The penalty with the lowest held-out loss is kept, or the present weights if none is better.
         """
         size = self.shapes["conv4.weight"][1:].numel()
         gram = torch.zeros(size + 1, size + 1, device=self.device)
@@ -275,17 +215,12 @@ class Distillation:
         rows_seen = 0
         rng = torch.Generator().manual_seed(self.args.seed)
 
-        def hidden(x: Tensor) -> Tensor:
-            with self.autocast():
-                h = imagenet_norm_batch(x).contiguous(memory_format=torch.channels_last)
-                h = F.avg_pool2d(F.relu(F.conv2d(h, w["conv1.weight"], w["conv1.bias"])), 2)
-                h = F.avg_pool2d(F.relu(F.conv2d(h, w["conv2.weight"], w["conv2.bias"])), 2)
-                return F.relu(F.conv2d(h, w["conv3.weight"], w["conv3.bias"]))
-
         last = torch.cat([params["conv4.weight"], params["conv4.bias"][:, None]], dim=1)[: cross.shape[1]].T
         for k in range(-(-crops // self.args.batch)):
             x = self.crops.batch(self.args.batch, self.args.seed, stream, k).to(self.device)
-            patches, target = F.unfold(hidden(x).float(), 4), self.targets(x).flatten(2)
+            with self.autocast():
+                h = self.hidden(w, x)
+            patches, target = F.unfold(h.float(), 4), self.targets(x).flatten(2)
             # neighbouring cells say nearly the same: a random fifth of them
             keep = torch.randperm(target.shape[2], generator=rng)[: max(1, target.shape[2] // 5)].to(self.device)
             rows = patches[:, :, keep].permute(0, 2, 1).reshape(-1, size)
@@ -293,29 +228,24 @@ class Distillation:
             gram.addmm_(rows.T, rows)
             cross.addmm_(rows.T, target[:, :, keep].permute(0, 2, 1).reshape(len(rows), -1) - rows @ last)
             rows_seen += len(rows)
-        best, best_loss, report = params, self.evaluate(params), []
+        best, best_loss = params, self.held_out_loss(params)["held_out"]
+        report = [f"none: {best_loss:.4f}"]
         scale = gram.diagonal()[:-1].mean()
-        for penalty in (1e-4, 1e-3, 1e-2, 1e-1):
+        for penalty in (1e-3, 1e-2, 1e-1, 1.0, 10.0):
             ridge = torch.full((size + 1,), float(penalty * scale), device=self.device)
             ridge[-1] = 1e-6 * scale
-            delta = torch.linalg.solve(gram + ridge.diag(), cross)
+            delta = torch.cholesky_solve(cross, torch.linalg.cholesky(gram + ridge.diag()))
             trial = dict(params)
             trial["conv4.weight"] = params["conv4.weight"].detach().clone()
             trial["conv4.bias"] = params["conv4.bias"].detach().clone()
             trial["conv4.weight"][: delta.shape[1]] += delta[:-1].T
             trial["conv4.bias"][: delta.shape[1]] += delta[-1]
-            loss = self.evaluate(trial)
+            loss = self.held_out_loss(trial)["held_out"]
             report.append(f"{penalty:g}: {loss:.4f}")
             if loss < best_loss:
                 best, best_loss = trial, loss
         logger.info("ridge on %d rows, held-out loss by penalty %s; kept %.4f", rows_seen, ", ".join(report), best_loss)
         return best
-
-    @torch.no_grad()
-    def evaluate(self, params: dict[str, Tensor]) -> float:
-        """Held-out loss of any parameters."""
-        total = sum(self.loss(params, x).mean().item() * len(x) for x in self.held_out)
-        return total / self.args.held_out
 
     # ---------------------------------------------------------------- training
     def progress(self) -> float:
@@ -328,7 +258,7 @@ class Distillation:
         rise = min(1.0, (done + 1e-4) / args.warmup) if args.warmup else 1.0
         lr = args.lr * rise * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
         x = self.crops.batch(args.batch, args.seed, 0, self.step).to(self.device)
-        loss = self.loss(self.params, x).mean()
+        loss = self.loss(self.params, x, self.targets(x)).mean()
         loss.backward()
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -366,11 +296,11 @@ class Distillation:
             optimizer.load_state_dict(values)
 
 
-def write_atomically(path: Path, write) -> None:
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Write beside ``path`` and rename, so that a kill leaves the old file or the new one."""
     part = path.with_name(path.name + ".part")
     write(part)
-    os.replace(part, path)
+    part.replace(path)
 
 
 def save_student(run: Distillation, params: dict[str, Tensor], path: Path) -> None:
@@ -404,8 +334,8 @@ def main() -> None:
         logger.info("continuing at step %d", run.step)
     else:
         run.initialise()
-        run.average = run.params
-        run.params = {n: p.clone() for n, p in run.refit(run.params, 2, args.first_refit_crops).items()}
+        if args.first_refit_crops:
+            run.params = run.refit(run.params, 2, args.first_refit_crops)
         run.setup()
         run.average = {n: p.detach().clone() for n, p in run.params.items()}
         log.write_text("")
@@ -414,13 +344,18 @@ def main() -> None:
         write_atomically(checkpoint, lambda part: torch.save({**run.state_dict(), "settings": settings}, part))
 
     def record(losses: list[float]) -> None:
-        row = {"step": run.step, "seconds": round(run.seconds, 1), "lr": run.lr, "train": sum(losses) / max(1, len(losses))}
-        row |= run.held_out_loss()
+        row = {
+            "step": run.step,
+            "seconds": round(run.seconds, 1),
+            "lr": run.lr,
+            "train": sum(losses) / max(1, len(losses)),
+        }
+        row |= run.held_out_loss(run.average)
         with log.open("a") as file:
             file.write(json.dumps({k: round(v, 6) for k, v in row.items()}) + "\n")
         logger.info("%s", row)
 
-    run.lr, losses = 0.0, []
+    losses: list[float] = []
     saved = evaluated = run.seconds
     if run.step == 0:
         record([])
@@ -436,8 +371,8 @@ def main() -> None:
             save()
             saved = run.seconds
     final = run.refit(run.average, 3, args.refit_crops)
-    run.average = final
-    logger.info("final %s", run.held_out_loss())
+    with (args.out / "final.json").open("w") as file:
+        json.dump({"step": run.step, "seconds": round(run.seconds, 1), **run.held_out_loss(final)}, file)
     save_student(run, final, result)
 
 

@@ -7,15 +7,17 @@ Shared by ``distill_pdn.py`` (the teacher's targets) and ``measure_descriptor.py
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import timm
 import torch
 from safetensors.torch import load_file
-from timm.layers import Conv2dSame
+from timm.layers import BatchNormAct2d, Conv2dSame
+from timm.models import EfficientNet, create_feature_extractor
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
-from timm.models import create_feature_extractor
+from torch.nn.utils import fuse_conv_bn_weights
 
 TEACHER = "tf_efficientnet_lite2"
 # blocks.1-4 make the descriptors; blocks.0 and the first block of stage 3 (more local, so within reach of a 33 px
@@ -50,19 +52,36 @@ def load_teacher(name: str = TEACHER, weights: str = "package") -> nn.Module:
     return model.eval()
 
 
+def fold_batch_norm(model: EfficientNet) -> EfficientNet:
+    """Move the batch normalisation of an EfficientNet in evaluation mode into the convolution before it."""
+    for module in model.modules():
+        children = list(module.named_children())
+        for (_, conv), (name, norm) in pairwise(children):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, BatchNormAct2d):
+                conv.weight, conv.bias = fuse_conv_bn_weights(
+                    conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+                )
+                setattr(module, name, norm.act)
+    return model
+
+
 class TeacherOnPdnGrid(nn.Module):
     """Teacher bottlenecks of the image at twice its size, sampled bilinearly at the centres of the PDN's cells.
 
-    PDN cell i sees the pixels 4i .. 4i+32, its centre is 4i + 16.5. A layer of stride S has cell j centred at S j + S - 0.5
-    pixels of the doubled image where the strided convolutions pad like TensorFlow ("same", all of it right and
-    below for even sizes), and at S j + 0.5 where they pad symmetrically.
+    PDN cell i sees the pixels 4i .. 4i+32, its centre is 4i + 16.5. A layer of stride S has cell j centred at
+    S j + S - 0.5 pixels of the doubled image where the strided convolutions pad like TensorFlow ("same", all of it
+    right and below for even sizes), and at S j + 0.5 where they pad symmetrically.
     """
 
     def __init__(self, model: nn.Module, layers: Sequence[str] = LAYERS) -> None:
         super().__init__()
         cfg = model.pretrained_cfg
         self.same_padding = any(isinstance(module, Conv2dSame) for module in model.modules())
-        self.features = create_feature_extractor(model, {layer: layer for layer in layers}).requires_grad_(False)
+        if isinstance(model, EfficientNet):
+            model = fold_batch_norm(model)
+        self.features = create_feature_extractor(model, {layer: layer for layer in layers}).requires_grad_(
+            requires_grad=False
+        )
         self.register_buffer("mean", torch.tensor(cfg["mean"])[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(cfg["std"])[:, None, None], persistent=False)
 

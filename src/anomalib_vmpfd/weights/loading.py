@@ -9,7 +9,7 @@ card). Other safetensors files and PyTorch files (``weights_only=True``) are che
 
 import hashlib
 import logging
-import pickle
+import pickle  # noqa: S403, only for the name of its error
 import tempfile
 from importlib import resources
 from pathlib import Path
@@ -122,7 +122,7 @@ def _official_file(size: str) -> Path:
     temporary folder here, and only a complete, verified result is moved into the cache.
     """
     from anomalib.data.utils import download_and_extract
-    from anomalib.models.image.efficient_ad.lightning_model import WEIGHTS_DOWNLOAD_INFO as INFO  # noqa: N814
+    from anomalib.models.image.efficient_ad.lightning_model import WEIGHTS_DOWNLOAD_INFO as INFO
     from anomalib.utils.path import get_pretrained_weights_dir
 
     cache = get_pretrained_weights_dir()
@@ -136,8 +136,8 @@ def _official_file(size: str) -> Path:
             except (OSError, ValueError, RuntimeError) as error:
                 if not folder.is_dir():  # else another process was first
                     msg = (
-                        f"Official PDN weights could not be downloaded from {INFO.url} (sha256 {INFO.hashsum}): {error}; "
-                        'use "bundled" or the path of a local file instead.'
+                        f"Official PDN weights could not be downloaded from {INFO.url} (sha256 {INFO.hashsum}): "
+                        f'{error}; use "bundled" or the path of a local file instead.'
                     )
                     raise WeightsError(msg) from error
     return folder / f"pretrained_teacher_{size}.pth"
@@ -166,8 +166,8 @@ def _checked(state: object, shapes: dict[str, torch.Size], origin: str, network:
         value = state[name]
         if value.shape != shape or not value.is_floating_point():
             msg = (
-                f"{origin} does not hold {network}: {name} is {value.dtype} {tuple(value.shape)} and not floating point "
-                f"{tuple(shape)}; give weights of that network."
+                f"{origin} does not hold {network}: {name} is {value.dtype} {tuple(value.shape)} and not floating "
+                f"point {tuple(shape)}; give weights of that network."
             )
             raise WeightsError(msg)
         if not value.isfinite().all():
