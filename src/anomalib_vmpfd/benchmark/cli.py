@@ -22,7 +22,8 @@ def main(argv: list[str]) -> int:
         argv (list[str]): Arguments after ``benchmark``.
 
     Returns:
-        int: 0 when all went well, 1 when a run failed, 2 when the arguments or the suite file are wrong.
+        int: 0 when all went well, 1 when a run failed, 2 when the arguments or the suite file are wrong, 130 when the
+            user stopped it.
     """
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(message)s")
@@ -33,6 +34,9 @@ def main(argv: list[str]) -> int:
     except (ValueError, ModuleNotFoundError) as error:
         sys.stderr.write(f"anomalib-vmpfd benchmark: {error}\n")
         return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("\nStopped. The same command goes on from here.\n")
+        return 130
     failed = sum(status != "ok" for status in statuses)
     sys.stdout.write(f"{len(statuses)} runs measured, {failed} failed. Report: {', '.join(map(str, written))}\n")
     return 1 if failed else 0

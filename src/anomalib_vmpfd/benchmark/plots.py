@@ -37,6 +37,7 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.alpha": 0.15,
     "grid.color": INK,
     "figure.constrained_layout.use": True,
@@ -95,6 +96,7 @@ def auroc_latency(summary: Summary) -> Figure:
     axes.xaxis.set_minor_formatter("{x:g}")
     axes.tick_params(axis="x", which="minor", labelsize=7)
     axes.margins(0.15)
+    axes.set_ylim(top=min(axes.get_ylim()[1], 101))
     return figure
 
 
@@ -167,7 +169,7 @@ def histograms(summary: Summary, runs: dict[str, dict], title: str) -> Figure:
     models = [model for model in summary.models if model in runs]
     figure = Figure(figsize=(9, 2.4 * -(-len(models) // 2) + 0.4))
     figure.suptitle(title, fontsize=10)
-    grid = figure.subplots(-(-len(models) // 2), 2, squeeze=False).flat
+    grid = list(figure.subplots(-(-len(models) // 2), 2, squeeze=False).flat)
     for axes, model in zip(grid, models, strict=False):
         scores, labels = np.array(runs[model]["scores"]), np.array(runs[model]["labels"], dtype=bool)
         bins = np.histogram_bin_edges(scores, bins=40)
@@ -178,7 +180,7 @@ def histograms(summary: Summary, runs: dict[str, dict], title: str) -> Figure:
             axes.axvline(runs[model]["threshold"], color=INK, linestyle="--", linewidth=1.2, label="threshold")
         axes.set(title=model, xlabel="Raw image score", ylabel="Images")
         axes.legend(fontsize=8, frameon=False)
-    for axes in grid:
+    for axes in grid[len(models) :]:
         axes.set_axis_off()
     return figure
 

@@ -48,3 +48,26 @@ def test_paper_and_default_differ_by_their_presets_alone():
     assert models["VmpfdAd"].model == models["VmpfdAd-paper"].model == "anomalib_vmpfd.VmpfdAd"
     assert models["VmpfdAd-paper"].args["grid"] == 8
     assert models["VmpfdAd-paper"].data_args["train_batch_size"] == 48
+
+
+def test_side_by_side_finds_the_real_sets_whole(real_data):
+    suite = load_suite(FOLDER / "side_by_side.yaml")
+    suite.root = str(real_data)
+    found = {}
+    for spec in runs(suite):
+        if spec.key.model == "EfficientAd":
+            parser, config = parse(spec)
+            datamodule = parser.instantiate_classes(config).data
+            datamodule.setup()
+            test = datamodule.test_data.samples
+            trained = len(datamodule.train_data) + len(datamodule.val_data)
+            found[spec.key.category] = (trained, (test.label_index == 0).sum(), (test.label_index == 1).sum())
+            assert not set(datamodule.val_data.samples.image_path) & set(test.image_path)
+            assert (test[test.label_index == 1].mask_path.map(lambda path: Path(path).is_file())).all()
+            assert Path(config.model.imagenet_dir).is_dir()
+    assert found == {
+        "screw": (320, 41, 119),
+        "magnetic_tile": (622, 330, 388),
+        "kolektorsdd": (230, 103, 50),
+        "juice_bottle": (335, 54, 142),
+    }
