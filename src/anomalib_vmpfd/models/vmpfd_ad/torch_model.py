@@ -255,7 +255,7 @@ class VmpfdAdModel(nn.Module):
         fused = self.fusion(torch.cat(parts, dim=1))
         if self.target == "self":
             return fused, fused
-        position = _sampled(self.position, sample).expand(len(fused), -1, -1, -1)
+        position = _sampled(self.position, sample).expand(fused.shape[0], -1, -1, -1)
         return torch.cat([self.code(fused), position], dim=1), described
 
 
