@@ -313,7 +313,6 @@ def save_student(run: Distillation, params: dict[str, Tensor], path: Path) -> No
 def main() -> None:
     """Train to the end of the schedule, refit the last layer, save."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    keep_freed_memory()
     args = parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -377,4 +376,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     main()

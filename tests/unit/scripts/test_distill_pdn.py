@@ -23,6 +23,13 @@ from torch.nn import functional as F  # noqa: N812
 from anomalib_vmpfd.weights import load_pdn_state_dict
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    yield torch.set_num_threads(1)
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory) -> Path:
     """Eight images and a teacher with random weights."""
@@ -70,14 +77,13 @@ def _log(out: Path) -> list[dict]:
     return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
 
-def test_a_killed_run_continues_to_the_same_weights(repository, inputs, tmp_path):
+def test_a_killed_run_continues_to_the_same_weights(repository, inputs, tmp_path, monkeypatch):
+    import distill_pdn
+
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run(_command(repository, inputs, whole), check=True, capture_output=True, env=environment)
-
-    process = subprocess.Popen(
-        _command(repository, inputs, killed), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    command = _command(repository, inputs, killed)
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     log, deadline = killed / "log.jsonl", time.monotonic() + 300
     while not (log.exists() and log.read_text().count("\n") >= 3) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -85,11 +91,11 @@ def test_a_killed_run_continues_to_the_same_weights(repository, inputs, tmp_path
     process.wait()
     assert not (killed / "pdn_small.safetensors").exists(), "it ended before the kill"
     interrupted = _log(killed)
-    done = subprocess.run(
-        _command(repository, inputs, killed), check=True, capture_output=True, text=True, env=environment
-    )
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     assert "continuing at step" in done.stderr
 
+    monkeypatch.setattr(sys, "argv", _command(repository, inputs, whole)[1:])
+    distill_pdn.main()
     rows, expected = _log(killed), _log(whole)
     assert [row["step"] for row in rows] == [row["step"] for row in expected] == list(range(7))
     assert rows[: len(interrupted) - 1] == interrupted[:-1]
@@ -101,15 +107,9 @@ def test_a_killed_run_continues_to_the_same_weights(repository, inputs, tmp_path
     # what it writes is what the package loads
     SmallPatchDescriptionNetwork(384).load_state_dict(load_pdn_state_dict(str(killed / "pdn_small.safetensors")))
 
-    other = subprocess.run(
-        _command(repository, inputs, killed, "--lr", "1e-4"),
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment,
-    )
-    assert other.returncode != 0
-    assert "other settings" in other.stderr
+    monkeypatch.setattr(sys, "argv", _command(repository, inputs, whole, "--lr", "1e-4")[1:])
+    with pytest.raises(SystemExit, match="other settings"):
+        distill_pdn.main()
 
 
 def _distillation(inputs, tmp_path, monkeypatch, repository):
