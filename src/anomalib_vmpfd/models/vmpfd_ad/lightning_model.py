@@ -105,7 +105,7 @@ class VmpfdAd(AnomalibModule):
         lr (float): Learning rate of AdamW. Defaults to ``1e-3``.
         lr_schedule (str): ``"cosine"`` to zero over the training or ``"constant"``. Defaults to ``"cosine"``.
         weight_decay (float): Weight decay. Defaults to ``1e-4``.
-        epochs (int): Length of the recipe, for trainings without ``max_epochs``. Defaults to ``20``.
+        epochs (int): Length of the recipe, for trainings without ``max_epochs``. Defaults to ``10``.
         cache_mb (float): Memory in megabytes for descriptors of images that are not augmented. Defaults to ``2048``.
         seed (int): Seeds weights, order of the images and the held-out images. Defaults to ``0``.
         pre_processor (PreProcessor | bool): Pre-processor; ``True`` resizes to ``image_size``.
@@ -153,7 +153,7 @@ class VmpfdAd(AnomalibModule):
         lr: float = 1e-3,
         lr_schedule: Literal["cosine", "constant"] = "cosine",
         weight_decay: float = 1e-4,
-        epochs: int = 20,
+        epochs: int = 10,
         cache_mb: float = 2048,
         seed: int = 0,
         pre_processor: PreProcessor | bool = True,
@@ -351,6 +351,9 @@ class VmpfdAd(AnomalibModule):
     def validation_step(self, batch: Batch, *args, **kwargs) -> STEP_OUTPUT:
         """Add scores and maps to the batch.
 
+        A validation inside a training looks at nothing when thresholds come from normals and the evaluator has no
+        metrics for it; then it costs nothing either.
+
         Args:
             batch (Batch): Images in [0, 1] of shape ``(B, 3, H, W)``.
             *args: Unused.
@@ -360,6 +363,10 @@ class VmpfdAd(AnomalibModule):
             STEP_OUTPUT: The batch.
         """
         del args, kwargs
+        thresholds_known = getattr(self.post_processor, "threshold", None) == "normals"
+        watched = self.evaluator is not None and len(self.evaluator.val_metrics) > 0
+        if self.trainer.state.fn == TrainerFn.FITTING and thresholds_known and not watched:
+            return batch
         return batch.update(**self.model(batch.image)._asdict())
 
     @torch.no_grad()
