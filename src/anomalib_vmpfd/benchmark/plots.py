@@ -54,6 +54,8 @@ def draw(summary: Summary, results: Results) -> dict[str, tuple[str, str]]:
     Returns:
         dict[str, tuple[str, str]]: Title and SVG by file name.
     """
+    if not summary.models:
+        return {}
     plots = {
         "auroc_latency.svg": ("Image AUROC against latency, models with all runs", _svg(auroc_latency, summary)),
         "metrics.svg": ("Metrics, mean of all categories, models with all runs", _svg(metric_bars, summary)),

@@ -98,6 +98,8 @@ def conditions(summary: Summary) -> list[str]:
         list[str]: Sentences.
     """
     runs, speed = summary.runs, summary.suite.speed
+    if runs.empty:
+        return [f"No run has finished, {len(summary.failed)} failed."]
 
     def values(name: str) -> str:
         return ", ".join(sorted({value for value in runs[name].astype(str) if value}))
@@ -136,13 +138,19 @@ def report(summary: Summary, plots: dict[str, str]) -> str:
     Returns:
         str: Content of ``report.md``.
     """
-    parts = [f"# Benchmark {escape(summary.suite.suite)}", *(f"- {escape(line)}" for line in conditions(summary)), ""]
+    parts = [
+        f"# Benchmark {escape(summary.suite.suite)}",
+        "",
+        *(f"- {escape(line)}" for line in conditions(summary)),
+        "",
+    ]
     for metric in METRICS:
         if table := metric_table(summary, metric):
             parts += [f"## {TITLES[metric]}, %", "", table, ""]
     if summary.methods:
         parts += ["Published values: " + "; ".join(sorted(set(summary.published.source))) + ".", ""]
-    parts += ["## Cost", "", cost_table(summary), ""]
+    if summary.models:
+        parts += ["## Cost", "", cost_table(summary), ""]
     if len(summary.failed):
         rows = summary.failed[["model", "dataset", "category", "seed", "status"]].to_numpy().tolist()
         parts += ["## Failed runs", "", markdown(["Model", "Data set", "Category", "Seed", "Status"], rows), ""]

@@ -8,6 +8,7 @@ import statistics
 import pytest
 from by_hand import HOSTILE, Finished, row
 
+from anomalib_vmpfd.benchmark.cli import write_report
 from anomalib_vmpfd.benchmark.config import DatasetEntry, ModelEntry, RunKey, RunResult, Suite
 from anomalib_vmpfd.benchmark.results import Results
 from anomalib_vmpfd.benchmark.summary import load_published, summarise
@@ -79,6 +80,18 @@ def test_report_tells_failures_and_leaks_and_breaks_on_no_name(finished: Finishe
     assert "<img" not in text
     bars = {line.replace("\\|", "").count("|") for line in text.splitlines() if "Parts / nut" in line}
     assert bars == {5}, "three models and the title"
+
+
+def test_a_suite_of_failures_has_a_report_too(finished: Finished):
+    for line in finished.results.rows():
+        key = RunKey("by_hand", line["model"], line["dataset"], line["category"], 0)
+        finished.results.record(RunResult({**key._asdict(), "status": "failed: MemoryError", "settings": ""}))
+    markdown, page = (
+        path.read_text(encoding="utf-8") for path in write_report(finished.suite, finished.results.folder)
+    )
+    assert "No run has finished, 9 failed." in markdown
+    assert markdown.count("failed: MemoryError") == page.count("failed: MemoryError") == 9
+    assert "plots/" not in markdown
 
 
 def test_published_tables_are_whole():
