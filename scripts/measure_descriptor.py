@@ -7,8 +7,8 @@
 
 Descriptors: the bundled PDN, the same network with random weights (the floor), and the teacher's own features (blocks
 1-4) on the same cells (the ceiling). All are averaged to 28 x 28 cells at 256 px and normalised per channel on normal
-training images. Scorers: distance to the nearest of 4,000 random training vectors, and the Mahalanobis distance to
-one Gaussian of all training vectors. Maps are blurred (sigma 4 px); an image scores the maximum of its map.
+training images. Scorers: distance to the nearest of 4,000 training vectors, random ones or a greedy coreset, and the
+Mahalanobis distance to one Gaussian of all training vectors. Maps are blurred (sigma 4 px); an image scores the maximum of its map.
 """
 
 import argparse
@@ -24,6 +24,7 @@ import torch
 import winograd
 from anomalib.data.datasets.image.mvtecad import make_mvtec_ad_dataset
 from anomalib.metrics.aupro import _AUPRO
+from anomalib.models.components import KCenterGreedy
 from anomalib.models.image.efficient_ad.torch_model import SmallPatchDescriptionNetwork, imagenet_norm_batch
 from pandas import DataFrame
 from pdn_teacher import PDN_FIELD, PDN_STRIDE, TeacherOnPdnGrid, load_teacher
@@ -39,6 +40,7 @@ from anomalib_vmpfd.weights import load_pdn_state_dict
 logger = logging.getLogger("measure_descriptor")
 DATASETS = {"screw": "mvtec_ad/screw", "magnetic_tile": "magnetic_tile", "kolektorsdd": "kolektorsdd"}
 SIZE = 256
+BANK, POOL = 4000, 40000
 TEACHER_LAYERS = ("blocks.1", "blocks.2", "blocks.3", "blocks.4")
 Descriptor = Callable[[Tensor], Tensor]
 
@@ -87,17 +89,27 @@ def vectors(describe: Descriptor, images: Tensor) -> Tensor:
     return F.avg_pool2d(describe(images), 2).flatten(2).mT
 
 
-class NearestNeighbour:
-    """Distance to the nearest of ``bank`` random training vectors."""
+class RandomBank:
+    """Distance to the nearest of ``BANK`` random training vectors."""
 
-    name = "nearest_of_4000"
+    name = "nearest_of_4000_random"
 
-    def __init__(self, train: Tensor, rng: torch.Generator, bank: int = 4000) -> None:
-        self.bank = train[torch.randperm(len(train), generator=rng)[:bank]]
+    def __init__(self, train: Tensor, rng: torch.Generator) -> None:
+        self.bank = train[torch.randperm(len(train), generator=rng)[:BANK]]
 
     def __call__(self, x: Tensor) -> Tensor:
         """Score vectors (N, C)."""
         return torch.cdist(x, self.bank).amin(dim=1)
+
+
+class GreedyBank(RandomBank):
+    """Distance to the nearest of ``BANK`` training vectors, a greedy coreset of ``POOL`` random ones."""
+
+    name = "nearest_of_4000_greedy"
+
+    def __init__(self, train: Tensor, rng: torch.Generator) -> None:
+        pool = train[torch.randperm(len(train), generator=rng)[:POOL]]
+        self.bank = KCenterGreedy(pool, sampling_ratio=BANK / len(pool)).sample_coreset()
 
 
 class Gaussian:
@@ -120,12 +132,13 @@ class Gaussian:
 def measure(describe: Descriptor, samples: DataFrame, seed: int, train_images: int) -> Iterator[dict]:
     """Fit both scorers on normal training images, score the test images."""
     rng = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)  # the coreset's own
     normal = samples[samples.split == "train"]
     normal = normal.iloc[torch.randperm(len(normal), generator=rng)[:train_images].tolist()]
     train = torch.cat([vectors(describe, images).flatten(0, 1) for images, _ in batches(normal)])
     std, mean = torch.std_mean(train, dim=0)
     train = (train - mean) / std.clamp_min(1e-6)
-    scorers = [NearestNeighbour(train, rng), Gaussian(train, rng)]
+    scorers = [RandomBank(train, rng), GreedyBank(train, rng), Gaussian(train, rng)]
     test = samples[samples.split == "test"]
     scores, masks = [[] for _ in scorers], []
     for images, mask in batches(test):
@@ -162,7 +175,7 @@ def main() -> None:
     p.add_argument("--weights", default="bundled", help='source of the PDN: "bundled", "official" or a path')
     p.add_argument("--datasets", nargs="+", default=list(DATASETS), choices=list(DATASETS))
     p.add_argument("--descriptors", nargs="+", default=["random", "teacher", "pdn"])
-    p.add_argument("--train-images", type=int, default=120, help="normal training images, drawn at random")
+    p.add_argument("--train-images", type=int, default=160, help="normal training images, drawn at random")
     p.add_argument("--seeds", type=int, nargs="+", default=[0])
     args = p.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
