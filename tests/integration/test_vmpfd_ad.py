@@ -255,3 +255,20 @@ def test_a_pre_processor_of_another_size_is_refused(sample_root, tmp_path):
     model = VmpfdAd(**SMALL, pre_processor=VmpfdAd.configure_pre_processor((64, 64)))
     with pytest.raises(ValueError, match=r"64x64 pixels, but the model was built for 128x128; .*image_size=\(64, 64\)"):
         engine(tmp_path, max_epochs=1).fit(model, datamodule=parts(sample_root))
+
+
+def test_an_unreadable_image_is_named_before_anything_is_learnt(tmp_path):
+    root = grey_normals(tmp_path / "data", 12)
+    (root / "good" / "007.png").write_bytes(b"not an image")
+    datamodule = Folder(
+        "grey", normal_dir="good", root=root, num_workers=1, val_split_mode="none", test_split_mode="none"
+    )
+    with pytest.raises(ValueError, match=r"007\.png.*[Rr]eplace or remove"):
+        engine(tmp_path, max_epochs=1).fit(VmpfdAd(**(SMALL | {"image_size": (64, 64)})), datamodule=datamodule)
+
+
+def test_a_folder_without_normal_images_is_named(tmp_path):
+    (tmp_path / "data" / "good").mkdir(parents=True)
+    datamodule = Folder("none", normal_dir="good", root=tmp_path / "data", num_workers=0, test_split_mode="none")
+    with pytest.raises((ValueError, RuntimeError), match="good"):
+        engine(tmp_path, max_epochs=1).fit(VmpfdAd(**SMALL), datamodule=datamodule)

@@ -440,9 +440,16 @@ class VmpfdAd(AnomalibModule):
             num_workers=loader.num_workers,
             collate_fn=loader.collate_fn,
         )
-        for batch in tqdm(batches, description, leave=False, disable=not self.trainer.is_global_zero):
-            batch.image = batch.image.to(self.device)
-            yield batch
+        progress = tqdm(batches, description, leave=False, disable=not self.trainer.is_global_zero)
+        try:
+            for batch in progress:
+                batch.image = batch.image.to(self.device)
+                yield batch
+        except OSError as error:
+            # from a worker process the message is a traceback, the file in its last line
+            reason = str(error).strip().splitlines()[-1]
+            msg = f"A normal training image cannot be read ({reason}). Replace or remove that file and start again."
+            raise ValueError(msg) from error
 
 
 def _is_augmented(datamodule: Any) -> bool:  # noqa: ANN401

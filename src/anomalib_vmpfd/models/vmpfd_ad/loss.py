@@ -3,6 +3,7 @@
 
 """Loss of VMPFD-AD, equation 8."""
 
+import torch
 from kornia.metrics import ssim
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
@@ -37,7 +38,8 @@ def reconstruction_terms(x: Tensor, x_hat: Tensor) -> dict[str, Tensor]:
     Returns:
         dict[str, Tensor]: ``mse`` and ``ssim``, the similarity, not the loss.
     """
-    x, x_hat = x.float(), x_hat.float()
+    # kornia's filters take a quarter of the time in this layout on a CPU
+    x, x_hat = (images.float().contiguous(memory_format=torch.channels_last) for images in (x, x_hat))
     # equation 4 divides by the pixels W H, not by the channels too
     mse = x.shape[1] * F.mse_loss(x_hat, x)
     # SSIM compares means, so it wants intensities of one sign
