@@ -5,9 +5,9 @@
 
     python scripts/measure_descriptor.py --data ../shared/data --out results/descriptor/worth.csv
 
-Descriptors: the bundled PDN, the same network with random weights (the floor), and the teacher's own features (blocks
-1-4) on the same cells (the ceiling). All are averaged to 28 x 28 cells at 256 px and normalised per channel on normal
-training images. Scorers: distance to the nearest of 4,000 training vectors, random ones or a greedy coreset, and the
+Descriptors: the bundled PDN, the same network with random weights (the floor), and the teacher's own features
+(blocks 1-4) on the same cells (the ceiling). All are averaged to 28 x 28 cells at 256 px and normalised per channel on
+normal training images. Scorers: distance to the nearest of 4,000 training vectors, random ones or a greedy coreset, and the
 Mahalanobis distance to one Gaussian of all training vectors. Maps are blurred (sigma 4 px); an image scores the maximum of its map.
 """
 
@@ -109,7 +109,8 @@ class GreedyBank(RandomBank):
 
     def __init__(self, train: Tensor, rng: torch.Generator) -> None:
         pool = train[torch.randperm(len(train), generator=rng)[:POOL]]
-        self.bank = KCenterGreedy(pool, sampling_ratio=BANK / len(pool)).sample_coreset()
+        projected = pool @ torch.randn(pool.shape[1], 64, generator=rng)  # 3-D input: anomalib does not project again
+        self.bank = pool[KCenterGreedy(projected[:, None], sampling_ratio=BANK / len(pool)).select_coreset_idxs()]
 
 
 class Gaussian:
