@@ -49,10 +49,7 @@ class AnomalyMapGenerator(nn.Module):
         self.register_buffer("quantiles", torch.tensor([[0.0, 1.0], [0.0, 1.0]]))
 
     def local_map(self, scores: Tensor) -> Tensor:
-        """Upsample the scores of the cells to LAM, equation 14.
-
-        Every pixel gets the linear interpolation of the cells around it, at the places where the descriptor really
-        saw them: a PDN without padding has its first cell 16 pixels inside the image.
+        """Judge every cell by how it behaves on normals and upsample to LAM, equation 14.
 
         Args:
             scores (Tensor): Scores of the cells, ``(B, h, w)``.
@@ -60,7 +57,14 @@ class AnomalyMapGenerator(nn.Module):
         Returns:
             Tensor: LAM of shape ``(B, 1, H, W)``.
         """
-        cells = (scores.float() - self.cell_mean) / self.cell_std
+        return self.upsample((scores.float() - self.cell_mean) / self.cell_std)
+
+    def upsample(self, cells: Tensor) -> Tensor:
+        """Linear interpolation of the cells ``(B, h, w)`` to the pixels ``(B, 1, H, W)``, then the blur.
+
+        The cells lie where the descriptor really saw them: a PDN without padding has its first one 16 pixels inside
+        the image.
+        """
         return self.blur((self.rows @ cells @ self.columns.T).unsqueeze(1))
 
     def global_map(self, error: Tensor) -> Tensor:
@@ -68,25 +72,27 @@ class AnomalyMapGenerator(nn.Module):
         return self.blur(error.float())
 
     @torch.no_grad()
-    def calibrate_cells(self, scores: Tensor, window: int = 5, prior: float = 8.0) -> None:
+    def calibrate_cells(self, scores: Tensor) -> Tensor:
         """Learn from normal images how scores behave at each place, as at corners, edges and other restless spots.
-
-        Means and variances are averaged over neighbouring cells and drawn towards those of the whole map by ``prior``
-        images' worth, so that a few images suffice. Places that vary less than the median place count as that one:
-        quiet background must not turn its noise into alarms.
 
         Args:
             scores (Tensor): Scores of the cells of held-out normals, ``(N, h, w)``.
-            window (int): Side of the square of cells to average over.
-            prior (float): Weight of the whole map, in images.
+
+        Returns:
+            Tensor: The same cells as :meth:`local_map` would judge them in new images, each image by the others:
+            thresholds from scores that an image had a part in would let too many new normals through.
         """
         scores = scores.float()
-        weight = len(scores) / (len(scores) + prior)
-        mean = _box_mean(scores.mean(0), window)
-        variance = _box_mean((scores - mean).square().mean(0), window)
-        self.cell_mean.copy_(weight * mean + (1 - weight) * scores.mean())
-        std = (weight * variance + (1 - weight) * scores.var(unbiased=False)).sqrt()
-        self.cell_std.copy_(std.clamp_min(std.median().clamp_min(1e-6)))
+        mean, std = _cell_statistics(scores)
+        self.cell_mean.copy_(mean)
+        self.cell_std.copy_(std)
+        if len(scores) == 1:
+            return (scores - mean) / std
+        judged = []
+        for index, image in enumerate(scores):
+            mean, std = _cell_statistics(torch.cat([scores[:index], scores[index + 1 :]]))
+            judged.append((image - mean) / std)
+        return torch.stack(judged)
 
     @torch.no_grad()
     def calibrate(self, branch: int, quantiles: Tensor) -> None:
@@ -121,6 +127,20 @@ class AnomalyMapGenerator(nn.Module):
         start, end = self.quantiles[branch]
         # a branch that is the same on all normals has no scale of its own
         return (anomaly_map - start) / (end - start).clamp_min(1e-6)
+
+
+def _cell_statistics(scores: Tensor, window: int = 5, prior: float = 8.0) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of every cell over normal images ``(N, h, w)``, each ``(h, w)``.
+
+    Both are averaged over a window of neighbouring cells and drawn towards the whole map's by ``prior`` images' worth,
+    so that a few images suffice. Places that vary less than the median place count as that one: quiet background must
+    not turn its noise into alarms.
+    """
+    weight = len(scores) / (len(scores) + prior)
+    mean = _box_mean(scores.mean(0), window)
+    variance = _box_mean((scores - mean).square().mean(0), window)
+    std = (weight * variance + (1 - weight) * scores.var(unbiased=False)).sqrt()
+    return weight * mean + (1 - weight) * scores.mean(), std.clamp_min(std.median().clamp_min(1e-6))
 
 
 def _box_mean(values: Tensor, window: int) -> Tensor:

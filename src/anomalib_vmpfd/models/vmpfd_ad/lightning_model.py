@@ -397,15 +397,22 @@ class VmpfdAd(AnomalibModule):
         self.model.eval()
         scores: list[Tensor | None] = []
         errors: list[Tensor | None] = []
+        sizes: list[int] = []
         for batch in self._normals(self._calibration_indices, "Calibrating on normal images"):
             described = None if self.model.density is None else self._describe(batch.image, batch.image_path)
             batch_scores, batch_errors = self.model.observe(batch.image, described)
             scores.append(batch_scores)
             errors.append(batch_errors)
+            sizes.append(batch.image.shape[0])
         generator = self.model.anomaly_map_generator
         if self.model.density is not None and self.cell_calibration:
-            generator.calibrate_cells(torch.cat(scores))
-        maps = [self.model.maps(*seen) for seen in zip(scores, errors, strict=True)]
+            judged = generator.calibrate_cells(torch.cat(scores)).split(sizes)
+            maps = [
+                (generator.upsample(cells), self.model.maps(None, error)[1])
+                for cells, error in zip(judged, errors, strict=True)
+            ]
+        else:
+            maps = [self.model.maps(*seen) for seen in zip(scores, errors, strict=True)]
         for branch, branch_maps in enumerate(zip(*maps, strict=True)):
             if branch_maps[0] is not None:
                 generator.calibrate(branch, quantiles(branch_maps, self.map_quantiles))

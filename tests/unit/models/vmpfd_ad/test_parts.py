@@ -63,3 +63,21 @@ def test_an_anomalous_cell_shows_at_the_pixels_that_it_saw():
     nll[0, 10, 40] = 1
     peak = maps.local_map(nll)[0, 0].flatten().argmax().item()
     assert divmod(peak, 256) == (56, 176)
+
+
+@pytest.mark.parametrize("images", [5, 30])
+def test_cells_of_calibration_images_are_judged_as_those_of_new_images(images):
+    """With few images the spread of their own judged scores is that of new normals, not a flattered one."""
+    torch.manual_seed(0)
+    restless = torch.ones(16, 16)
+    restless[:3] = 5  # a border that varies more than the rest
+    maps = AnomalyMapGenerator((64, 64), (16, 16), CellGeometry(4.0, 1.5))
+    own, new, raw = [], [], []
+    for _ in range(40):
+        draw = 10 + restless * torch.randn(images + 20, 16, 16)
+        own.append(maps.calibrate_cells(draw[:images]).flatten(1).max(1).values)
+        judged = (draw[images:] - maps.cell_mean) / maps.cell_std
+        new.append(judged.flatten(1).max(1).values)
+        raw.append((judged[:, :3].std() / judged[:, 3:].std()).item())
+    assert torch.cat(own).mean().item() == pytest.approx(torch.cat(new).mean().item(), rel=0.1)
+    assert np.mean(raw) < 3.5  # the border no longer decides everything: 5 before
