@@ -16,9 +16,7 @@ See Also:
     :class:`anomalib_vmpfd.models.vmpfd_ad.torch_model.VmpfdAdModel`
 """
 
-import copy
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -34,20 +32,15 @@ from lightning import seed_everything
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
 from torchvision.transforms.v2 import Compose, Resize
-from tqdm import tqdm
 
-from anomalib_vmpfd.components.calibration import MIN_IMAGES_TO_HOLD_OUT, held_out_indices, quantiles
-from anomalib_vmpfd.components.feature_cache import FeatureCache
+from anomalib_vmpfd.components.normal_images import NormalImages
 from anomalib_vmpfd.components.post_processor import RankPreservingPostProcessor
 from anomalib_vmpfd.components.prototype_mixture import PrototypeMixtureHead
 from anomalib_vmpfd.components.recipe import apply_recipe_length
 from anomalib_vmpfd.components.vision_mamba import weight_decay_groups
 
 from .torch_model import VmpfdAdModel
-
-logger = logging.getLogger(__name__)
 
 # cells of normal images among which the prototypes are chosen: the choice takes seconds, and more cells change little
 PROTOTYPE_CELLS = 20_000
@@ -206,10 +199,8 @@ class VmpfdAd(AnomalibModule):
         self.seed = seed
 
         self._started = False
-        self._cache: FeatureCache | None = None
-        self._calibration_indices: Sequence[int] = ()
-        self._held_out_paths: frozenset[str] = frozenset()
-        self._calibrated_epoch = -1
+        self._calibrated_step = -1
+        self._normals: NormalImages
 
     @classmethod
     def configure_pre_processor(cls, image_size: tuple[int, int] | None = None) -> PreProcessor:
@@ -257,34 +248,33 @@ class VmpfdAd(AnomalibModule):
     def on_fit_start(self) -> None:
         """Load the descriptor's weights, unless a checkpoint brought them."""
         seed_everything(self.seed, workers=True, verbose=False)
-        if not self.model.descriptor.is_fitted:
+        if self.model.density is not None and not self.model.descriptor.is_fitted:
             self.model.descriptor.load_weights(self.weights)
 
     def on_train_start(self) -> None:
         """Hold out normal images and learn the descriptor's statistics from the others."""
-        dataset = self.trainer.train_dataloader.dataset
-        paths = [str(path) for path in dataset.samples["image_path"]]
-        held_out = held_out_indices(len(paths), self.held_out, self.seed)
-        if not held_out and self.held_out:
-            logger.warning(
-                f"Only {len(paths)} training images: none is held out, and maps and thresholds are calibrated on the "
-                f"images that the model learns. Give at least {MIN_IMAGES_TO_HOLD_OUT} normal images.",
-            )
         self._started = False
-        self._calibration_indices = held_out or range(len(paths))
-        self._held_out_paths = frozenset(paths[i] for i in held_out)
-        self._cache = None if _is_augmented(self.trainer.datamodule) else FeatureCache(self.cache_mb)
+        self._calibrated_step = -1
+        self._normals = NormalImages(
+            self.trainer,
+            self.model.descriptor,
+            self.model.image_size,
+            self.held_out,
+            self.seed,
+            self.cache_mb,
+        )
         if self.model.density is not None and not self.model.descriptor.is_fitted:
-            self._fit_descriptor(sorted(set(range(len(paths))) - set(held_out)))
+            self._fit_descriptor()
 
-    def _fit_descriptor(self, indices: Sequence[int]) -> None:
+    def _fit_descriptor(self) -> None:
         """Learn the descriptor's statistics and the mixture's prototypes from normal images."""
-        per_image = -(-PROTOTYPE_CELLS // len(indices))
+        learnt = self._normals.learnt
+        per_image = -(-PROTOTYPE_CELLS // len(learnt))
         cells: list[Tensor] = []
 
         def descriptors() -> Iterator[Tensor]:
-            for batch in self._normals(indices, "Describing normal images"):
-                described = self._describe(batch.image, batch.image_path)
+            for batch in self._normals.batches(learnt, "Describing normal images", self.device):
+                described = self._normals.describe(batch.image, batch.image_path)
                 sample = torch.randperm(described.shape[2] * described.shape[3])[:per_image]
                 cells.append(described.flatten(2)[..., sample])
                 yield described
@@ -317,12 +307,12 @@ class VmpfdAd(AnomalibModule):
             ValueError: If the loss is not finite; names the images.
         """
         del args, kwargs
-        keep = [i for i, path in enumerate(batch.image_path) if path not in self._held_out_paths]
+        keep = [i for i, path in enumerate(batch.image_path) if not self._normals.is_held_out(path)]
         if not keep:
             # every process of a distributed training has to take part in the step
             return {"loss": sum(0.0 * p.sum() for p in self.parameters() if p.requires_grad)}
         images, paths = batch.image[keep], [batch.image_path[i] for i in keep]
-        described = None if self.model.density is None else self._describe(images, paths)
+        described = None if self.model.density is None else self._normals.describe(images, paths)
         with torch.random.fork_rng(devices=[]):
             # the sample of cells belongs to the step, however the training came to it
             torch.manual_seed(self.seed + self.global_step)
@@ -390,75 +380,16 @@ class VmpfdAd(AnomalibModule):
     @torch.no_grad()
     def _calibrate(self) -> None:
         """Set quantiles and thresholds from the held-out normals (equations 15, 16, 18 and 19)."""
-        if self._calibrated_epoch == self.current_epoch:
+        if self._calibrated_step == self.global_step:
             return
-        self._calibrated_epoch = self.current_epoch
+        self._calibrated_step = self.global_step
         was_training = self.model.training
         self.model.eval()
-        scores: list[Tensor | None] = []
-        errors: list[Tensor | None] = []
-        sizes: list[int] = []
-        for batch in self._normals(self._calibration_indices, "Calibrating on normal images"):
-            described = None if self.model.density is None else self._describe(batch.image, batch.image_path)
-            batch_scores, batch_errors = self.model.observe(batch.image, described)
-            scores.append(batch_scores)
-            errors.append(batch_errors)
-            sizes.append(batch.image.shape[0])
-        generator = self.model.anomaly_map_generator
-        if self.model.density is not None and self.cell_calibration:
-            judged = generator.calibrate_cells(torch.cat(scores)).split(sizes)
-            maps = [
-                (generator.upsample(cells), self.model.maps(None, error)[1])
-                for cells, error in zip(judged, errors, strict=True)
-            ]
-        else:
-            maps = [self.model.maps(*seen) for seen in zip(scores, errors, strict=True)]
-        for branch, branch_maps in enumerate(zip(*maps, strict=True)):
-            if branch_maps[0] is not None:
-                generator.calibrate(branch, quantiles(branch_maps, self.map_quantiles))
+        seen = []
+        for batch in self._normals.batches(self._normals.calibration, "Calibrating on normal images", self.device):
+            known = None if self.model.density is None else self._normals.describe(batch.image, batch.image_path)
+            seen.append(self.model.observe(batch.image, known))
+        predictions = self.model.calibrate(seen, self.map_quantiles, self.cell_calibration)
         if isinstance(self.post_processor, RankPreservingPostProcessor):
-            predictions = [self.model.predictions(m) for m in maps]
-            self.post_processor.calibrate(
-                torch.cat([p.pred_score for p in predictions]),
-                torch.cat([p.anomaly_map for p in predictions]),
-            )
+            self.post_processor.calibrate(predictions.pred_score, predictions.anomaly_map)
         self.model.train(was_training)
-
-    def _describe(self, images: Tensor, paths: Sequence[str]) -> Tensor:
-        """Descriptors of images, from the cache where it has them."""
-        if self._cache is None:
-            return self.model.descriptor.describe(images)
-        cached = self._cache.get(paths, self.device)
-        if cached is None:
-            described = self.model.descriptor.describe(images)
-            self._cache.put(paths, described)
-            # the cached precision from the first epoch on, or a resumed training would differ
-            cached = self._cache.get(paths, self.device)
-        return described if cached is None else cached
-
-    def _normals(self, indices: Sequence[int], description: str) -> Iterator[Batch]:
-        """Normal training images in order, without augmentation, with a progress bar."""
-        loader = self.trainer.train_dataloader
-        dataset = copy.copy(loader.dataset)
-        dataset.augmentations = Resize(self.model.image_size, antialias=True)
-        batches = DataLoader(
-            Subset(dataset, indices),
-            batch_size=loader.batch_size,
-            num_workers=loader.num_workers,
-            collate_fn=loader.collate_fn,
-        )
-        progress = tqdm(batches, description, leave=False, disable=not self.trainer.is_global_zero)
-        try:
-            for batch in progress:
-                batch.image = batch.image.to(self.device)
-                yield batch
-        except OSError as error:
-            # from a worker process the message is a traceback, the file in its last line
-            reason = str(error).strip().splitlines()[-1]
-            msg = f"A normal training image cannot be read ({reason}). Replace or remove that file and start again."
-            raise ValueError(msg) from error
-
-
-def _is_augmented(datamodule: Any) -> bool:  # noqa: ANN401
-    """Whether the training images change from epoch to epoch."""
-    return getattr(datamodule, "train_augmentations", None) is not None

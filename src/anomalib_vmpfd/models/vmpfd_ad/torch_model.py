@@ -18,7 +18,7 @@ from timm.layers import build_sincos2d_pos_embed
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from anomalib_vmpfd.components.calibration import bounded
+from anomalib_vmpfd.components.calibration import bounded, quantiles
 from anomalib_vmpfd.components.cnn_encoder import CnnEncoder
 from anomalib_vmpfd.components.decoder import TransposedConvDecoder
 from anomalib_vmpfd.components.mixture_density import MixtureDensityHead
@@ -208,6 +208,34 @@ class VmpfdAdModel(nn.Module):
         """Fuse LAM and GAM to bounded maps and scores, equations 17, 20 and 21."""
         anomaly_map = bounded(self.anomaly_map_generator(maps))
         return InferenceBatch(pred_score=anomaly_map.amax((1, 2, 3)), anomaly_map=anomaly_map)
+
+    @torch.no_grad()
+    def calibrate(
+        self,
+        seen: Sequence[tuple[Tensor | None, Tensor | None]],
+        map_quantiles: tuple[float, float],
+        cell_calibration: bool,
+    ) -> InferenceBatch:
+        """Set the scales of both maps from normal images, equations 15, 16, 18 and 19.
+
+        Args:
+            seen (Sequence[tuple[Tensor | None, Tensor | None]]): What :meth:`observe` saw in batches of them.
+            map_quantiles (tuple[float, float]): Quantiles that become 0 and 1.
+            cell_calibration (bool): Judge every cell by how it behaves on these images first.
+
+        Returns:
+            InferenceBatch: Scores and maps of these images as if they were new, to take thresholds from.
+        """
+        generator = self.anomaly_map_generator
+        scores, errors = (None if parts[0] is None else torch.cat(parts) for parts in zip(*seen, strict=True))
+        if scores is not None and cell_calibration:
+            maps = (generator.upsample(generator.calibrate_cells(scores)), self.maps(None, errors)[1])
+        else:
+            maps = self.maps(scores, errors)
+        for branch, branch_maps in enumerate(maps):
+            if branch_maps is not None:
+                generator.calibrate(branch, quantiles([branch_maps], map_quantiles))
+        return self.predictions(maps)
 
     @torch.no_grad()
     def explain(self, images: Tensor) -> dict[str, Tensor]:
