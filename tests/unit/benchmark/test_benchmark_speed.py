@@ -7,7 +7,6 @@ import time
 from contextlib import nullcontext
 from types import SimpleNamespace
 
-import pytest
 import torch
 from torch import nn
 
@@ -37,6 +36,7 @@ def test_known_cost_is_measured():
     speed = measure_speed(model, torch.rand(3, 3, 32, 32), torch.device("cpu"), nullcontext, protocol)
     assert speed["parameters"] == 3 * 8 * 9
     assert speed["flops"] == 2 * (3 * 8 * 9) * 32 * 32
-    assert speed["latency_ms"] == pytest.approx(10, rel=0.8)
-    assert speed["throughput_ips"] == pytest.approx(100, rel=0.5)
+    # a nap never ends early, but a busy machine may end it late
+    assert 10 <= speed["latency_ms"] < 1000
+    assert 1 < speed["throughput_ips"] <= 100
     assert model.batches == [1] + [1] * 6 + [16] * 3, "operations, warm-up and repeats, batches"
