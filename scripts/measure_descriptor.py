@@ -7,8 +7,9 @@
 
 Descriptors: the bundled PDN, the same network with random weights (the floor), and the teacher's own features
 (blocks 1-4) on the same cells (the ceiling). All are averaged to 28 x 28 cells at 256 px and normalised per channel on
-normal training images. Scorers: distance to the nearest of 4,000 training vectors, random ones or a greedy coreset, and the
-Mahalanobis distance to one Gaussian of all training vectors. Maps are blurred (sigma 4 px); an image scores the maximum of its map.
+normal training images. Scorers: distance to the nearest of 4,000 training vectors, random ones or a greedy coreset, and
+the Mahalanobis distance to one Gaussian of all training vectors. Maps are blurred (sigma 4 px); an image scores the
+maximum of its map.
 """
 
 import argparse
@@ -168,6 +169,31 @@ def measure(describe: Descriptor, samples: DataFrame, seed: int, train_images: i
         }
 
 
+def table(path: Path) -> str:
+    """Markdown table of a CSV, and what the PDN closes of the distance from "random" to "teacher" on average."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = DataFrame(csv.DictReader(file))
+    metrics = ["image_AUROC", "pixel_AUROC", "AUPRO"]
+    rows[metrics] = 100 * rows[metrics].astype(float)
+    mean = rows.groupby(["scorer", "dataset", "descriptor"])[metrics].mean()  # over seeds
+    names = ["random", "pdn", "teacher"]
+    lines = [
+        "| scorer | data set | " + " | ".join(f"{metric} {name}" for metric in metrics for name in names) + " |",
+        "|---|---|" + "---|" * (len(metrics) * len(names)),
+    ]
+    for (scorer, dataset), group in mean.groupby(level=["scorer", "dataset"]):
+        values = [f"{group.loc[(scorer, dataset, name), metric]:.1f}" for metric in metrics for name in names]
+        lines.append(f"| {scorer} | {dataset} | {' | '.join(values)} |")
+    for scorer, group in mean.groupby(level=["scorer", "descriptor"]).mean().groupby(level="scorer"):
+        value = group.loc[scorer]
+        closed = (value.loc["pdn"] - value.loc["random"]) / (value.loc["teacher"] - value.loc["random"])
+        shares = ", ".join(f"{metric} {100 * closed[metric]:.0f} %" for metric in metrics)
+        lines.append(
+            f"\n{scorer}: on the mean of the sets the PDN closes of the distance from random to teacher: {shares}"
+        )
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Measure what is missing in the CSV: a killed run continues."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -209,6 +235,7 @@ def main() -> None:
                     if new:
                         writer.writeheader()
                     writer.writerows(rows)
+    print(table(args.out))
 
 
 if __name__ == "__main__":
