@@ -22,8 +22,8 @@ def main(argv: list[str]) -> int:
         argv (list[str]): Arguments after ``benchmark``.
 
     Returns:
-        int: 0 when all went well, 1 when a run failed, 2 when the arguments or the suite file are wrong, 130 when the
-            user stopped it.
+        int: 0 when all went well, 1 when a run failed, 2 when the arguments or the suite file are wrong, or
+            results cannot be read or written, 130 when the user stopped it.
     """
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(message)s")
@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
         suite = load_suite(args.config)
         suite.root, suite.weights = args.root or suite.root, args.weights or suite.weights
         statuses, written = _benchmark(suite, args)
-    except (ValueError, ModuleNotFoundError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         sys.stderr.write(f"anomalib-vmpfd benchmark: {error}\n")
         return 2
     except KeyboardInterrupt:

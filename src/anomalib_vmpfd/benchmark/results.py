@@ -6,14 +6,17 @@
 import csv
 import io
 import json
-import os
-from collections.abc import Iterable
+import zlib
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from filelock import FileLock, Timeout
+
+from anomalib_vmpfd.files import write_atomically
 
 from .config import RunKey, RunResult
 
@@ -44,6 +47,10 @@ IGNORED = """\
 /maps/
 *.lock
 """
+
+
+class ResultsError(ValueError):
+    """A file of results that is damaged; the message names it and the cure."""
 
 
 class Results:
@@ -77,11 +84,20 @@ class Results:
 
         Returns:
             list[dict[str, str]]: Rows as text, sorted by their key.
+
+        Raises:
+            ResultsError: If the file is damaged. It is never overwritten then.
         """
         if not self.table.is_file():
             return []
-        with self.table.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
+        with _readable(self.table), self.table.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, strict=True))
+            for row in rows:
+                _key(row)
+                if None in row or not row["status"] or row["settings"] is None:
+                    msg = f"the row of {row['model']} {row['category']} is not complete"
+                    raise ValueError(msg)
+            return rows
 
     def done(self) -> dict[RunKey, str]:
         """Return the runs that need no measuring.
@@ -119,9 +135,19 @@ class Results:
 
         Returns:
             dict[str, Any] | None: What the run handed back, or ``None`` if there is no file.
+
+        Raises:
+            ResultsError: If the file is damaged.
         """
         path = self.folder / "predictions" / f"{key.stem}.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        if not path.is_file():
+            return None
+        with _readable(path):
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(content, dict):
+                msg = f"it holds a {type(content).__name__}, not the predictions of a run"
+                raise TypeError(msg)
+            return content
 
     def maps(self, key: RunKey) -> dict[str, np.ndarray] | None:
         """Read the heatmaps of a run.
@@ -131,11 +157,14 @@ class Results:
 
         Returns:
             dict[str, np.ndarray] | None: ``maps`` and ``files``, or ``None`` if they were not kept.
+
+        Raises:
+            ResultsError: If the file is damaged.
         """
         path = self.folder / "maps" / f"{key.stem}.npz"
         if not path.is_file():
             return None
-        with np.load(path) as content:
+        with _readable(path), np.load(path, allow_pickle=False) as content:
             return dict(content)
 
     def claim(self, key: RunKey) -> FileLock | None:
@@ -165,25 +194,21 @@ class Results:
         write_atomically(self.table, buffer.getvalue().encode())
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader or a kill finds the old content or the new, never a part.
-
-    Args:
-        path (Path): The file.
-        content (bytes): Its content.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False) as file:
-        temporary = Path(file.name)
-        try:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-            temporary.chmod(0o644)  # temporary files are private, results are not
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+@contextmanager
+def _readable(path: Path) -> Generator[None, None, None]:
+    """Turn the errors of a damaged file into one that names it."""
+    try:
+        yield
+    except (
+        ValueError, KeyError, TypeError, AttributeError, IndexError, csv.Error, EOFError, BadZipFile, zlib.error,
+        OverflowError, NotImplementedError, RecursionError, RuntimeError,
+    ) as error:  # fmt: skip
+        reason = " ".join(str(error).split())[:200]
+        msg = (
+            f"{path} is damaged ({type(error).__name__}: {reason}) and was left as it is. Restore it, or move it away "
+            "to have its runs measured again."
+        )
+        raise ResultsError(msg) from error
 
 
 def _key(row: dict[str, Any]) -> RunKey:

@@ -20,6 +20,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
+from anomalib_vmpfd.weights.loading import read_state_dict
+
 from .config import RunResult, RunSpec
 from .environment import describe
 from .metrics import DecisionEvaluator, evaluate
@@ -177,12 +179,7 @@ def use_local_weights(model: AnomalibModule, weights: dict[str, str]) -> None:
         if not path.is_file():
             msg = f"{type(model).__name__} shall take the weights of {target} from {path}, which does not exist."
             raise ValueError(msg)
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_state_dict(path)
         module = model.get_submodule(target)
         _cut(module, state)
         module.load_state_dict(state)

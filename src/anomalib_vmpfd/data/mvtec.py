@@ -3,7 +3,10 @@
 
 """``MVTec``, the short name of anomalib's MVTec AD datamodule."""
 
+from difflib import get_close_matches
+
 from anomalib.data import MVTecAD
+from anomalib.data.datasets.image.mvtecad import CATEGORIES
 
 
 class MVTec(MVTecAD):
@@ -19,3 +22,29 @@ class MVTec(MVTecAD):
         >>> datamodule.name
         'MVTec'
     """
+
+    def prepare_data(self) -> None:
+        """Download the data where the category has no folder.
+
+        Raises:
+            ValueError: If there is neither such a folder nor such a category to download.
+            OSError: If the download fails; names the folder that would spare it.
+        """
+        folder = self.root / self.category
+        here = sorted(path.parent.name for path in self.root.glob("*/train"))
+        if not folder.is_dir() and self.category not in CATEGORIES:
+            close = get_close_matches(self.category, [*here, *CATEGORIES], 1)
+            meant = f" Did you mean {close[0]!r}?" if close else ""
+            msg = (
+                f"There is no folder {folder}, and MVTec AD has no category {self.category!r}.{meant} Categories in "
+                f"{self.root}: {', '.join(here) or 'none'}."
+            )
+            raise ValueError(msg)
+        try:
+            super().prepare_data()
+        except OSError as error:
+            msg = (
+                f"There is no folder {folder}, and MVTec AD could not be downloaded ({error}). Give the folder that "
+                "holds the categories as root, or put the data there."
+            )
+            raise OSError(msg) from error

@@ -9,14 +9,12 @@ card). Other safetensors files and PyTorch files (``weights_only=True``) are che
 
 import hashlib
 import logging
-import pickle  # noqa: S403, only for the name of its error
 import tempfile
 from importlib import resources
 from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load, load_file
 from torch import Tensor
 
@@ -55,9 +53,9 @@ def load_pdn_state_dict(source: str, size: Literal["small", "medium"] = "small")
         state, origin = _read_bundled(BUNDLED_PDN), f"bundled file {BUNDLED_PDN}"
     elif source == "official":
         path = _official_file(size)
-        state, origin = _read_file(path), str(path)
+        state, origin = read_state_dict(path), str(path)
     else:
-        state, origin = _read_file(Path(source)), source
+        state, origin = read_state_dict(Path(source)), source
     return _checked(state, _pdn_shapes(size), origin, f"the {size} PDN with {PDN_CHANNELS} channels")
 
 
@@ -98,16 +96,27 @@ def _read_bundled(name: str) -> dict[str, Tensor]:
     return load(data)
 
 
-def _read_file(path: Path) -> dict[str, Tensor]:
-    """Read a state dict from a safetensors or PyTorch file without executing code from it."""
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read a state dict from a safetensors or PyTorch file without executing code from it.
+
+    Args:
+        path (Path): A ``.safetensors`` file, else a PyTorch file.
+
+    Returns:
+        dict[str, Tensor]: What the file holds, on the CPU; a PyTorch file may hold other plain data.
+
+    Raises:
+        WeightsError: If the file is missing, damaged, or holds more than data.
+    """
     if not path.is_file():
-        msg = f'PDN weights "{path}" do not exist; give "bundled", "official" or the path of a file.'
+        msg = f'Weights "{path}" do not exist; give "bundled", "official" or the path of a file.'
         raise WeightsError(msg)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:
+        # a damaged file makes torch's unpickler raise nearly anything
         msg = (
             f"{path} cannot be read as weights: it is truncated, or not a safetensors file or a PyTorch state dict "
             "without code; save it again or get a fresh copy."

@@ -1,0 +1,126 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Images that cannot be read as they are: which they are, and what to do."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from PIL import Image
+
+# what Pillow turns into 8 bits by cutting everything above 255 off
+DEEP_MODES = ("I", "F")
+SHOWN = 5
+
+
+class ImageError(ValueError):
+    """Images that are damaged or have more bits than are read; the message names them and the cure."""
+
+
+def refuse_deep_images(paths: Iterable[str | Path]) -> None:
+    """Refuse greyscale images of more than 8 bits, of which all that is above 255 would become white.
+
+    Args:
+        paths (Iterable[str | Path]): Image files. Only their headers are read, and no error is raised for files that
+            are no images: reading them raises its own.
+
+    Raises:
+        ImageError: If an image has more than 8 bits a channel.
+    """
+    if deep := [str(path) for path in paths if _mode(path).startswith(DEEP_MODES)]:
+        msg = (
+            f"{_listed(deep)}: more than 8 bits a pixel, of which only values up to 255 would be seen. Convert all "
+            "images, of training and test alike, to 8 bits with one common scale."
+        )
+        raise ImageError(msg)
+
+
+def unreadable(paths: Iterable[str | Path]) -> dict[str, str]:
+    """Find the files that cannot be read as images.
+
+    Args:
+        paths (Iterable[str | Path]): Image files.
+
+    Returns:
+        dict[str, str]: What is wrong, by file.
+    """
+    reasons = {str(path): _what_is_wrong(path) for path in paths}
+    return {path: reason for path, reason in reasons.items() if reason}
+
+
+class NameUnreadableImages(Callback):
+    """Where loading data fails, look for the files that are to blame, and name them instead.
+
+    A damaged image raises one of many errors, most of which do not say in which file. Looking costs nothing until then.
+    """
+
+    def on_exception(  # noqa: PLR6301
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Raise an error that names all unreadable images of the data set that was being read.
+
+        Raises:
+            ImageError: If there are any.
+        """
+        del pl_module
+        if not isinstance(exception, Exception) or isinstance(exception, ImageError) or not _from_loading(exception):
+            return
+        if wrong := unreadable(_paths(trainer)):
+            msg = (
+                f"{len(wrong)} of the images cannot be read: "
+                f"{_listed([f'{path} ({reason})' for path, reason in wrong.items()])}. Replace or remove them."
+            )
+            raise ImageError(msg) from exception
+
+
+def _mode(path: str | Path) -> str:
+    """Pillow's mode of an image, nothing for a file that is none."""
+    try:
+        with Image.open(path) as image:
+            return image.mode
+    except OSError:
+        return ""
+
+
+def _what_is_wrong(path: str | Path) -> str:
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except Image.UnidentifiedImageError:
+        return "not an image"
+    except Exception as error:  # noqa: BLE001 - a damaged file makes Pillow raise nearly anything
+        return " ".join(str(error).split()) or type(error).__name__
+    return ""
+
+
+def _from_loading(exception: BaseException) -> bool:
+    """Whether an error came out of a data loader."""
+    trace = exception.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_globals.get("__name__", "").startswith("torch.utils.data"):
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def _paths(trainer: Trainer) -> list[str]:
+    """Images and masks of all data sets that the trainer has."""
+    loaders: list[Any] = [trainer.train_dataloader]
+    for several in (trainer.val_dataloaders, trainer.test_dataloaders, trainer.predict_dataloaders):
+        loaders += several if isinstance(several, list) else [several]
+    paths: dict[str, None] = {}
+    for loader in loaders:
+        dataset = getattr(loader, "dataset", None)
+        samples = getattr(dataset, "samples", None)
+        if samples is not None:
+            masks = [mask for mask in samples["mask_path"] if mask] if "mask_path" in samples else []
+            paths |= dict.fromkeys([*map(str, samples["image_path"]), *map(str, masks)])
+        paths |= dict.fromkeys(map(str, getattr(dataset, "image_filenames", ())))  # of a prediction
+    return list(paths)
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
