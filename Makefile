@@ -1,6 +1,8 @@
 # make demo   environment, sample parts, a short training with the stock script, heatmaps
 # make test   environment and all tests
 # make lint   ruff and mypy
+# make docs   the documentation as a site in build/site, warnings are errors
+# make notebooks  run all notebooks and keep their outputs
 # make clean  everything that the other three made
 # Another interpreter or place: make test PYTHON=python3.12 VENV=/path/to/env
 
@@ -9,7 +11,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.anomalib-vmpfd
 
-.PHONY: demo test lint clean env
+.PHONY: demo test lint docs notebooks clean env
 
 env: $(STAMP)
 
@@ -31,6 +33,12 @@ lint: $(STAMP)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+docs: $(STAMP)
+	$(BIN)/mkdocs build --strict
+
+notebooks: $(STAMP)
+	$(BIN)/python scripts/run_notebooks.py notebooks/*.ipynb
 
 clean:
 	rm -rf $(VENV) build dist datasets/sample results/VmpfdAd/SampleParts .mypy_cache .pytest_cache .ruff_cache

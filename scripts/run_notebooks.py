@@ -1,0 +1,60 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Run notebooks from a clean kernel in an empty folder and keep their outputs.
+
+    python scripts/run_notebooks.py notebooks/*.ipynb
+
+What depends on the machine or the moment is left out of the files, so that a second run changes little.
+"""
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+
+def run(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
+    """Execute a notebook with ``folder`` as its working directory.
+
+    Args:
+        notebook (nbformat.NotebookNode): Notebook; its outputs are replaced.
+        folder (Path): Working directory of the kernel.
+
+    Returns:
+        nbformat.NotebookNode: The same notebook with new outputs.
+    """
+    resources = {"metadata": {"path": str(folder)}}
+    NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources).execute()
+    return notebook
+
+
+def clean(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
+    """Leave out times, widget states and the path of the working directory."""
+    notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"], "language_info": {"name": "python"}}
+    for cell in notebook.cells:
+        cell.metadata = {}
+        for output in cell.get("outputs", []):
+            if "text" in output:
+                output["text"] = output["text"].replace(f"{folder}{os.sep}", "").replace(str(folder), ".")
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+    return notebook
+
+
+def main() -> None:
+    """Run all notebooks given."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("notebooks", nargs="+", type=Path)
+    for path in parser.parse_args().notebooks:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary).resolve()
+            notebook = clean(run(nbformat.read(path, as_version=4), folder), folder)
+        nbformat.write(notebook, path)
+        print(f"{path}: {path.stat().st_size / 1e3:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
