@@ -136,6 +136,45 @@ def test_broken_plugin_leaves_anomalib_working_and_uninstalls_cleanly(wheel: Pat
     assert environment.files() == environment.empty
 
 
+OTHER_ANOMALIB = """
+from pathlib import Path
+_real = Path({purelib!r}) / "anomalib"
+__path__ = [str(_real)]
+exec(compile((_real / "__init__.py").read_text(), str(_real / "__init__.py"), "exec"))
+__version__ = {version!r}
+"""
+
+
+@pytest.mark.parametrize("version", ["2.6.1", "2.8.0"])
+def test_an_anomalib_that_is_not_supported_works_without_the_plugin(wheel: Path, tmp_path: Path, version: str) -> None:
+    """The real anomalib under another version: one warning with the cure, and every model but the plugin's."""
+    environment = Environment(tmp_path, wheel)
+    package = environment.packages / "anomalib"
+    package.mkdir()
+    text = OTHER_ANOMALIB.format(purelib=sysconfig.get_path("purelib"), version=version)
+    (package / "__init__.py").write_text(text, encoding="utf-8")
+    code = "from anomalib.models import list_models; m = list_models(); print('padim' in m, 'vmpfd_ad' in m)"
+    outcome = run(environment.python, "-c", code)
+    assert outcome.stdout.strip() == "True False"
+    assert outcome.stderr.count("RuntimeWarning: anomalib-vmpfd could not register") == 1
+    assert f"but {version} is installed; run `pip install 'anomalib<2.8,>=2.7'`" in outcome.stderr
+
+
+def test_programs_without_anomalib_notice_nothing(wheel: Path, tmp_path: Path) -> None:
+    environment = Environment(tmp_path, wheel)
+    environment.behind.unlink()
+    code = """
+import json, sqlite3, email, asyncio, importlib.util
+assert importlib.util.find_spec("anomalib") is None
+try:
+    import anomalib.models
+except ModuleNotFoundError as error:
+    print(error.name)
+"""
+    outcome = run(environment.python, "-W", "error", "-c", code)
+    assert (outcome.stdout.strip(), outcome.stderr) == ("anomalib", "")
+
+
 def test_version() -> None:
     from importlib.metadata import version
 

@@ -91,7 +91,11 @@ class Results:
         if not self.table.is_file():
             return []
         with _readable(self.table), self.table.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file, strict=True))
+            reader = csv.DictReader(file, strict=True)
+            if missing := {*RunKey._fields, "status", "settings"} - set(reader.fieldnames or ()):
+                msg = f"its header lacks {', '.join(sorted(missing))}"
+                raise ValueError(msg)
+            rows = list(reader)
             for row in rows:
                 _key(row)
                 if None in row or not row["status"] or row["settings"] is None:

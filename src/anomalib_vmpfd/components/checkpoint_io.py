@@ -5,6 +5,8 @@
 
 import io
 import pickle  # noqa: S403, only for the name of its error
+import zipfile
+import zlib
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,10 +64,20 @@ def readable(path: str | Path) -> Generator[None, None, None]:
         CheckpointError: If the file is damaged, is no checkpoint or holds more than data.
     """
     try:
+        _check_sums(path)
         yield
     except FileNotFoundError:
         raise
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        OSError,
+        KeyError,
+        ValueError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         if isinstance(error, RuntimeError) and "state_dict" in str(error):
             raise  # whole, but of another model: Lightning's error says in what it differs
         reason = " ".join(str(error).split())[:200]
@@ -75,6 +87,15 @@ def readable(path: str | Path) -> Generator[None, None, None]:
             "again; a run keeps its own in weights/lightning/model.ckpt."
         )
         raise CheckpointError(msg) from error
+
+
+def _check_sums(path: str | Path) -> None:
+    """Compare the check sums that torch writes but does not read, so that no flipped bit becomes a weight."""
+    if "://" not in str(path) and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if (name := archive.testzip()) is not None:
+                msg = f"wrong check sum of {name}"
+                raise ValueError(msg)
 
 
 def keep_checkpoints_whole(trainer: Trainer) -> None:

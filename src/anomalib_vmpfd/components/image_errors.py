@@ -3,6 +3,7 @@
 
 """Images that cannot be read as they are: which they are, and what to do."""
 
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -50,16 +51,27 @@ def unreadable(paths: Iterable[str | Path]) -> dict[str, str]:
     return {path: reason for path, reason in reasons.items() if reason}
 
 
-class NameUnreadableImages(Callback):
-    """Where loading data fails, look for the files that are to blame, and name them instead.
+class ImageErrors(Callback):
+    """Refuses what would be misread, and names what cannot be read.
 
-    A damaged image raises one of many errors, most of which do not say in which file. Looking costs nothing until then.
+    A damaged image raises one of many errors, most of which do not say in which file. Where loading data fails, all
+    files are tried, and those to blame are named; that costs nothing until then.
     """
 
-    def on_exception(  # noqa: PLR6301
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
-        """Raise an error that names all unreadable images of the data set that was being read.
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: PLR6301
+        """Refuse training images of more than 8 bits."""
+        del pl_module
+        refuse_deep_images(_paths(trainer.train_dataloader))
+
+    def on_validation_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, *args: Any) -> None:  # noqa: ANN401, PLR6301
+        """Refuse images of more than 8 bits."""
+        del trainer, pl_module, args
+        refuse_deep_images(getattr(batch, "image_path", None) or ())
+
+    on_test_batch_start = on_predict_batch_start = on_validation_batch_start
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:  # noqa: PLR6301
+        """Raise an error that names all unreadable images of the data that was being read.
 
         Raises:
             ImageError: If there are any.
@@ -67,7 +79,10 @@ class NameUnreadableImages(Callback):
         del pl_module
         if not isinstance(exception, Exception) or isinstance(exception, ImageError) or not _from_loading(exception):
             return
-        if wrong := unreadable(_paths(trainer)):
+        loaders = [trainer.train_dataloader]
+        for several in (trainer.val_dataloaders, trainer.test_dataloaders, trainer.predict_dataloaders):
+            loaders += several if isinstance(several, list) else [several]
+        if wrong := unreadable(dict.fromkeys(path for loader in loaders for path in _paths(loader))):
             msg = (
                 f"{len(wrong)} of the images cannot be read: "
                 f"{_listed([f'{path} ({reason})' for path, reason in wrong.items()])}. Replace or remove them."
@@ -97,28 +112,18 @@ def _what_is_wrong(path: str | Path) -> str:
 
 def _from_loading(exception: BaseException) -> bool:
     """Whether an error came out of a data loader."""
-    trace = exception.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_globals.get("__name__", "").startswith("torch.utils.data"):
-            return True
-        trace = trace.tb_next
-    return False
+    frames = traceback.walk_tb(exception.__traceback__)
+    return any(frame.f_globals.get("__name__", "").startswith("torch.utils.data") for frame, _ in frames)
 
 
-def _paths(trainer: Trainer) -> list[str]:
-    """Images and masks of all data sets that the trainer has."""
-    loaders: list[Any] = [trainer.train_dataloader]
-    for several in (trainer.val_dataloaders, trainer.test_dataloaders, trainer.predict_dataloaders):
-        loaders += several if isinstance(several, list) else [several]
-    paths: dict[str, None] = {}
-    for loader in loaders:
-        dataset = getattr(loader, "dataset", None)
-        samples = getattr(dataset, "samples", None)
-        if samples is not None:
-            masks = [mask for mask in samples["mask_path"] if mask] if "mask_path" in samples else []
-            paths |= dict.fromkeys([*map(str, samples["image_path"]), *map(str, masks)])
-        paths |= dict.fromkeys(map(str, getattr(dataset, "image_filenames", ())))  # of a prediction
-    return list(paths)
+def _paths(loader: Any) -> list[str]:  # noqa: ANN401
+    """Images and masks that a data loader reads, those of anomalib's data sets and predictions."""
+    dataset = getattr(loader, "dataset", None)
+    if (samples := getattr(dataset, "samples", None)) is None:
+        return [str(path) for path in getattr(dataset, "image_filenames", ())]
+    return [
+        str(path) for column in ("image_path", "mask_path") if column in samples for path in samples[column] if path
+    ]
 
 
 def _listed(names: list[str]) -> str:

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 
 from anomalib.data import MVTecAD
 from anomalib.data.datasets.image.mvtecad import CATEGORIES
+from lightning.pytorch.trainer.states import TrainerFn
 
 
 class MVTec(MVTecAD):
@@ -22,6 +23,19 @@ class MVTec(MVTecAD):
         >>> datamodule.name
         'MVTec'
     """
+
+    def setup(self, stage: str | None = None) -> None:
+        """Find the images.
+
+        Raises:
+            ValueError: If there is none to train on.
+        """
+        super().setup(stage)
+        if stage == TrainerFn.FITTING and not len(self.train_data):
+            msg = (
+                f"{self.root / self.category / 'train' / 'good'} holds no images; put normal images there to train on."
+            )
+            raise ValueError(msg)
 
     def prepare_data(self) -> None:
         """Download the data where the category has no folder.

@@ -1,0 +1,107 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What the killed processes do, and how they are caught at the right moment."""
+
+import os
+import signal
+import subprocess
+import time
+import traceback
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import tiny
+
+EPOCHS = 4
+
+
+def checkpoints(results: Path) -> list[Path]:
+    return sorted(results.glob("VmpfdAd/tiny/v*/weights/lightning/*.ckpt"))
+
+
+def train(root: Path, results: Path, mark: Path, moment: str = "", checkpoint: Path | None = None, **arguments) -> None:
+    """Train, and at a moment of the third epoch leave ``mark`` and linger there."""
+    from lightning.pytorch import Callback
+
+    from anomalib_vmpfd.components.normal_images import NormalImages
+
+    epoch = [-1]
+
+    def linger() -> None:
+        if epoch[0] == 2:
+            mark.touch()
+            time.sleep(2)
+
+    class Watch(Callback):
+        def on_train_epoch_start(self, trainer, *_args) -> None:
+            epoch[0] = trainer.current_epoch
+
+        def on_train_batch_end(self, *_args) -> None:
+            if moment == "training":
+                linger()
+
+    fsync, batches = os.fsync, NormalImages.batches
+
+    def slow_fsync(file: int) -> None:
+        linger()
+        fsync(file)
+
+    def slow_batches(self, indices, description, device) -> Iterator:
+        for batch in batches(self, indices, description, device):
+            yield batch
+            if description.startswith("Calibrating"):
+                linger()
+
+    if moment == "checkpoint":
+        os.fsync = slow_fsync
+    if moment == "calibration":
+        NormalImages.batches = slow_batches
+    runner = tiny.engine(results, max_epochs=EPOCHS, callbacks=[Watch()], **arguments)
+    try:
+        runner.fit(tiny.model(), datamodule=tiny.data(root), ckpt_path=checkpoint)
+    except BaseException as error:
+        mark.with_suffix(".error").write_text(f"{type(error).__name__}: {error}", encoding="utf-8")
+        mark.with_suffix(".trace").write_text(traceback.format_exc(), encoding="utf-8")
+        raise
+
+
+def kill_at(mark: Path, process, number: signal.Signals, seconds: float = 120) -> None:
+    """Send a signal as soon as the mark is there, and wait for the end."""
+    wait_for(mark.exists, seconds, process)
+    os.kill(process.pid, number)
+    process.join(seconds)
+    assert not process.is_alive()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float, process=None) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process is None or process.is_alive(), "it ended before the fault"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@contextmanager
+def small_disk(folder: Path, megabytes: float) -> Generator[str, None, None]:
+    """A tmpfs of this size where it can be mounted; yields how the disk was made small, or nothing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    size = f"size={int(megabytes * 2**20)},mode=0777"
+    command = ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder)]
+    with suppress(OSError):
+        if subprocess.run(command, check=False, capture_output=True).returncode == 0:
+            try:
+                yield "tmpfs"
+            finally:
+                subprocess.run(["umount", "-l", str(folder)], check=False, capture_output=True)
+            return
+    yield ""
+
+
+def limit_file_size(megabytes: float) -> None:
+    """In a process of its own: no file grows beyond this size, as on a disk that is full."""
+    import resource
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(megabytes * 2**20),) * 2)
