@@ -9,12 +9,15 @@ What depends on the machine or the moment is left out of the files, so that a se
 """
 
 import argparse
+import base64
+import io
 import os
 import tempfile
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from PIL import Image
 
 
 def run(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
@@ -33,15 +36,28 @@ def run(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
 
 
 def clean(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
-    """Leave out times, widget states and the path of the working directory."""
+    """Leave out times, log lines, widget states and the path of the working directory, and make the pictures small."""
     notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"], "language_info": {"name": "python"}}
-    for cell in notebook.cells:
+    for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
         cell.metadata = {}
-        for output in cell.get("outputs", []):
+        # progress and log lines
+        cell["outputs"] = [output for output in cell.get("outputs", []) if output.get("name") != "stderr"]
+        for output in cell["outputs"]:
             if "text" in output:
                 output["text"] = output["text"].replace(f"{folder}{os.sep}", "").replace(str(folder), ".")
-            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+            data = output.get("data", {})
+            data.pop("application/vnd.jupyter.widget-view+json", None)
+            if "image/png" in data:
+                data["image/png"] = _smaller(data["image/png"])
     return notebook
+
+
+def _smaller(png: str) -> str:
+    """The same picture in 256 colours: a repository keeps every version of it."""
+    picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
+    buffer = io.BytesIO()
+    picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(buffer, "png", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def main() -> None:

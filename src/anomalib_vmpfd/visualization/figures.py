@@ -7,7 +7,8 @@ Figure 3, latency against AUROC, is :func:`anomalib_vmpfd.benchmark.plots.auroc_
 
 Example:
     >>> from anomalib_vmpfd.visualization.figures import heatmap_comparison
-    >>> heatmap_comparison(images, {"VmpfdAd": ours, "Patchcore": theirs}).savefig("figure4.png")  # doctest: +SKIP
+    >>> heatmap_comparison(images, {"VmpfdAd": ours, "Patchcore": theirs}, good)  # doctest: +SKIP
+    <Figure size 744x612 with 1 Axes>
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,8 +23,10 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from anomalib_vmpfd.benchmark.plots import COLORS, DASHES, MARKERS, STYLE
+from anomalib_vmpfd.components.calibration import quantiles
 
 from .heatmap_figure import Panel, heatmap_figure
+from .visualizer import pixel_threshold
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +38,7 @@ VERDICTS = {(True, True): "found", (True, False): "missed", (False, True): "fals
 def heatmap_comparison(
     images: Tensor,
     models: "Mapping[str, AnomalibModule]",
+    normals: Tensor,
     masks: Tensor | None = None,
     panel_size: int = 160,
 ) -> Figure:
@@ -43,19 +47,19 @@ def heatmap_comparison(
     Args:
         images (Tensor): Images in [0, 1] of shape ``(B, 3, H, W)``, one row each.
         models (Mapping[str, AnomalibModule]): Trained models by label; any of anomalib's.
+        normals (Tensor): Images of good parts ``(N, 3, H, W)``, the same yardstick for every model.
         masks (Tensor | None): Ground truth of shape ``(B, H, W)``.
         panel_size (int): Longer side of a panel in pixels.
 
     Returns:
-        Figure: Input, ground truth and each model's map from 0 to 1. Every model's pixel threshold lies at 0.5, so that
-        maps of different models compare.
+        Figure: Input, ground truth and each model's map, on the scale of all pictures: 0 and 1 are the 90 % and 99.5 %
+        quantiles of the model's maps of ``normals``, so that maps of different models compare.
     """
     maps = {}
     for label, model in models.items():
-        with torch.inference_mode():
-            anomaly_map = model.eval()(images.to(model.device)).anomaly_map
-        anomaly_map = anomaly_map.reshape(len(images), 1, *anomaly_map.shape[-2:]).float().cpu()
-        maps[label] = F.interpolate(anomaly_map, images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+        start, end = quantiles([_raw_maps(model, normals)], (0.9, 0.995))
+        raw = (_raw_maps(model, images) - start) / (end - start).clamp_min(1e-12)
+        maps[label] = F.interpolate(raw[:, None], images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
     panels = []
     for index, image in enumerate(images):
         panels.append(Panel("Input", _image(image)))
@@ -65,9 +69,7 @@ def heatmap_comparison(
     return heatmap_figure(
         panels,
         "Heatmaps of the same images",
-        "normalised by each model's own post-processor, its pixel threshold at 0.5",
-        scale=Normalize(0, 1, clip=True),
-        threshold=0.5,
+        f"0 and 1: 90 % and 99.5 % of the pixels of {len(normals)} good images",
         panel_size=panel_size,
         columns=len(panels) // len(images),
     )
@@ -180,21 +182,22 @@ def random_results(
     size = seen.anomaly_map.shape[-2:]
     shown = F.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
     judged = seen.pred_label.reshape(-1).bool()
+    calibrated = hasattr(model, "explain")
+    maps = _raw_maps(model, images) if calibrated else seen.anomaly_map.reshape(-1, *size).float().cpu()
     panels = []
     for index in range(len(drawn)):
         verdict = VERDICTS[bool(labels[index]), bool(judged[index])]
         outline = seen.pred_mask.reshape(-1, *size)[index].cpu().numpy()
-        score = float(seen.pred_score.reshape(-1)[index])
         panels += [
-            Panel(f"{verdict}, {score:.2f}", _image(shown[index]), contour=outline),
-            Panel("", seen.anomaly_map.reshape(-1, *size)[index].float().cpu().numpy(), "map"),
+            Panel(f"{verdict}, {float(seen.pred_score.reshape(-1)[index]):.2f}", _image(shown[index]), contour=outline),
+            Panel("", maps[index].numpy(), "map"),
         ]
     return heatmap_figure(
         panels,
         f"{len(drawn)} of {total} images, drawn at random",
-        f"seed {seed}; scores and maps from 0 to 1, thresholds at 0.5",
-        scale=Normalize(0, 1, clip=True),
-        threshold=0.5,
+        "score of each image, threshold at 0.5",
+        scale=None if calibrated else Normalize(0, 1, clip=True),
+        threshold=pixel_threshold(model.post_processor, calibrated=calibrated),
         panel_size=panel_size,
         columns=min(4, len(panels)),
     )
@@ -241,6 +244,17 @@ def blocks_accuracy(
         axes.set_xticks(sorted(set(by_seed.index.get_level_values("depth"))))
         axes.legend(frameon=False)
     return figure
+
+
+def _raw_maps(model: "AnomalibModule", images: Tensor) -> Tensor:
+    """Maps ``(B, h, w)`` as the model makes them: TAM where it can explain itself, else before any post-processing."""
+    with torch.inference_mode():
+        if hasattr(model, "explain"):
+            return model.explain(images)["tam"].squeeze(1).float().cpu()
+        images = images.to(model.device)
+        prepared = model.pre_processor(images) if model.pre_processor else images
+        anomaly_map = model.model.eval()(prepared).anomaly_map
+    return anomaly_map.reshape(len(images), *anomaly_map.shape[-2:]).float().cpu()
 
 
 def _image(image: Tensor) -> np.ndarray:

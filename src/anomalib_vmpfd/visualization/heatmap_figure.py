@@ -19,7 +19,8 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 DPI = 100
-MARGIN, HEADER, LABEL, BAR = 12, 52, 20, 108  # pixels around panels: all sides, title, above a panel, colour bar
+MARGIN, LABEL, BAR = 12, 20, 108  # pixels around panels: all sides, above a panel, colour bar
+HEADER = {0: 8, 1: 32, 2: 52}  # above the panels, by lines of text
 LINE = 13  # height of a small line of text
 MIN_WIDTH = 560  # of a picture, so that its title has room
 INK, PAPER = "#1c2024", "#ffffff"
@@ -100,7 +101,8 @@ def heatmap_figure(
     bar = 0 if first_map is None else BAR
     content = columns * w + (columns + 1) * MARGIN + bar
     total_w = max(content, MIN_WIDTH)
-    total_h = HEADER + rows * (h + LABEL + MARGIN)
+    header = HEADER[bool(title) + bool(subtitle)]
+    total_h = header + rows * (h + LABEL + MARGIN)
     left = (total_w - content) // 2
 
     figure = Figure(figsize=(total_w / DPI, total_h / DPI), dpi=DPI, facecolor=PAPER)
@@ -108,17 +110,17 @@ def heatmap_figure(
     # one axes in pixels: an axes for every panel would take most of the time
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, total_w), ylim=(total_h, 0), autoscale_on=False)
     axes.set_axis_off()
-    for text, y, size, weight in ((title, 8, 11, "bold"), (subtitle, 28, 10, "normal")):
+    for text, y, size, weight in ((title, 8, 11, "bold"), (subtitle, 28 if title else 8, 10, "normal")):
         _write(axes, MARGIN, y, text, room=total_w - 2 * MARGIN, va="top", size=size, weight=weight)
     scale = scale or calibrated_scale()
     for index, panel in enumerate(panels):
         row, column = divmod(index, columns)
-        x, y = left + MARGIN + column * (w + MARGIN), HEADER + LABEL + row * (h + LABEL + MARGIN)
+        x, y = left + MARGIN + column * (w + MARGIN), header + LABEL + row * (h + LABEL + MARGIN)
         _draw(axes, panel, (x, y, w, h), scale)
     if first_map is not None:
         row = first_map // columns
         in_row = min(columns, len(panels) - row * columns)
-        corner = (left + MARGIN + in_row * (w + MARGIN), HEADER + LABEL + row * (h + LABEL + MARGIN))
+        corner = (left + MARGIN + in_row * (w + MARGIN), header + LABEL + row * (h + LABEL + MARGIN))
         _color_bar(axes, (*corner, 14, h), scale, threshold)
     return figure
 

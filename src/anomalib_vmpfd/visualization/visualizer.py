@@ -16,7 +16,7 @@ from matplotlib.colors import Normalize
 from PIL import Image
 from torch import Tensor
 
-from .heatmap_figure import Panel, heatmap_figure, to_picture
+from .heatmap_figure import Kind, Panel, heatmap_figure, to_picture
 
 if TYPE_CHECKING:
     from anomalib.models import AnomalibModule
@@ -33,7 +33,7 @@ TITLES = {
     "tam": "TAM (both)",
     "anomaly_map": "Anomaly map",
 }
-KINDS = {"image": "image", "reconstruction": "image", "pred_mask": "image", "gt_mask": "mask"}
+KINDS: dict[str, Kind] = {"image": "image", "reconstruction": "image", "pred_mask": "image", "gt_mask": "mask"}
 
 
 class HeatmapVisualizer(ImageVisualizer):
@@ -156,7 +156,7 @@ class HeatmapVisualizer(ImageVisualizer):
             "/".join(Path(item.image_path).parts[-3:]) if item.image_path else "",
             _verdict(item, post_processor),
             scale=None if calibrated else Normalize(0, 1, clip=True),
-            threshold=_pixel_threshold(post_processor, calibrated=calibrated),
+            threshold=pixel_threshold(post_processor, calibrated=calibrated),
             panel_size=max(self.field_size),
         )
         return to_picture(figure)
@@ -197,11 +197,11 @@ def _verdict(item: ImageItem | NumpyImageItem, post_processor: "PostProcessor | 
     return "  ·  ".join(parts)
 
 
-def _pixel_threshold(post_processor: "PostProcessor | None", *, calibrated: bool) -> float | None:
+def pixel_threshold(post_processor: "PostProcessor | None", *, calibrated: bool) -> float | None:
     """The threshold of masks on the scale of the panels: of TAM, or of normalised anomaly maps."""
     if post_processor is None:
         return None
-    normalized = float(post_processor.normalized_pixel_threshold)
+    normalized = float(post_processor.normalizedpixel_threshold)
     if not calibrated:
         return normalized
     # back through the post-processor's normalisation and the model's own bounds

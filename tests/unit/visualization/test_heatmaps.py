@@ -22,7 +22,7 @@ from anomalib_vmpfd.components.post_processor import RankPreservingPostProcessor
 from anomalib_vmpfd.visualization import HeatmapVisualizer, Panel, heatmap_figure, to_picture
 from anomalib_vmpfd.visualization.figures import principal_colors
 from anomalib_vmpfd.visualization.fit_summary import next_command
-from anomalib_vmpfd.visualization.visualizer import _pixel_threshold
+from anomalib_vmpfd.visualization.visualizer import pixel_threshold
 
 NAMES = [
     "washer/test/scratch/000.png",
@@ -80,7 +80,7 @@ def test_the_threshold_at_the_colour_bar_is_the_one_of_the_masks():
         post_processor.pixel_sensitivity = sensitivity
         batch = ImageBatch(image=torch.rand(4, 3, 40, 40), anomaly_map=bounded(tam), pred_score=torch.rand(4))
         post_processor.post_process_batch(batch)
-        threshold = _pixel_threshold(post_processor, calibrated=True)
+        threshold = pixel_threshold(post_processor, calibrated=True)
         clear = (tam - threshold).abs() > 1e-4
         torch.testing.assert_close(batch.pred_mask.bool()[clear], (tam >= threshold)[clear])
 
@@ -120,7 +120,7 @@ def test_an_outline_surrounds_its_mask_and_nothing_else():
         for c in (None, mask)
     )
     y, x = np.nonzero((plain != marked).any(-1))
-    left, top = (marked.shape[1] - 256) // 2, 72  # one panel of 256 pixels, in the middle below the titles
+    left, top = (marked.shape[1] - 256) // 2, 28  # one panel of 256 pixels, in the middle below its own line
     np.testing.assert_allclose([x.min() - left, x.max() - left], [160, 200], atol=5)
     np.testing.assert_allclose([y.min() - top, y.max() - top], [80, 120], atol=5)
 
