@@ -25,6 +25,7 @@ PAGE = ROOT / "docs" / "reliability.md"
 COLUMNS = ("group", "case", "shall", "tries", "as_it_shall", "outcome", "message", "nothing_lost")
 GROUPS = {
     "test_inputs": "Bad input",
+    "test_numbers": "Numbers",
     "test_hostile": "Files from a stranger",
     "test_fuzz_corpus": "Files from a stranger",
     "test_training_faults": "Faults in training",

@@ -3,13 +3,11 @@
 
 """Real processes that are killed, starved and doubled; ``scripts/reliability_report.py`` runs them many times."""
 
-import importlib.util
 import sys
 from pathlib import Path
 
-SHARED = Path(__file__).parents[1] / "reliability" / "conftest.py"
-spec = importlib.util.spec_from_file_location("reliability_conftest", SHARED)
-shared = importlib.util.module_from_spec(spec)
-sys.modules["reliability_conftest"] = shared
-spec.loader.exec_module(shared)
-case, parts = shared.case, shared.parts
+sys.path.insert(0, str(Path(__file__).parents[1] / "reliability"))
+
+from reliability_fixtures import case, parts
+
+__all__ = ["case", "parts"]

@@ -3,6 +3,7 @@
 
 """What the killed processes do, and how they are caught at the right moment."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -15,6 +16,9 @@ from pathlib import Path
 import tiny
 
 EPOCHS = 4
+# imports anomalib once, and starts a clean process in no time
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["anomalib.engine", "anomalib_vmpfd.models.vmpfd_ad", "anomalib.data"])
 
 
 def checkpoints(results: Path) -> list[Path]:
@@ -88,15 +92,18 @@ def small_disk(folder: Path, megabytes: float) -> Generator[str, None, None]:
     """A tmpfs of this size where it can be mounted; yields how the disk was made small, or nothing."""
     folder.mkdir(parents=True, exist_ok=True)
     size = f"size={int(megabytes * 2**20)},mode=0777"
-    command = ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder)]
+    mounted = _succeeds("mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder))
+    try:
+        yield "tmpfs" if mounted else ""
+    finally:
+        if mounted:
+            _succeeds("umount", "-l", str(folder))
+
+
+def _succeeds(*command: str) -> bool:
     with suppress(OSError):
-        if subprocess.run(command, check=False, capture_output=True).returncode == 0:
-            try:
-                yield "tmpfs"
-            finally:
-                subprocess.run(["umount", "-l", str(folder)], check=False, capture_output=True)
-            return
-    yield ""
+        return subprocess.run(command, check=False, capture_output=True).returncode == 0
+    return False
 
 
 def limit_file_size(megabytes: float) -> None:

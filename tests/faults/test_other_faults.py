@@ -19,8 +19,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import kill_at, small_disk, wait_for
-from reliability_conftest import CONTEXT
+from processes import CONTEXT, kill_at, small_disk, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="uses signals and tmpfs of Linux")
 

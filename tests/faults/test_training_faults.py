@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from processes import EPOCHS, checkpoints, kill_at, limit_file_size, small_disk, train
-from reliability_conftest import CONTEXT
+from processes import CONTEXT, EPOCHS, checkpoints, kill_at, limit_file_size, small_disk, train
 
 from anomalib_vmpfd import VmpfdAd
 

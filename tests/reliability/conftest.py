@@ -1,9 +1,8 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Every test of this folder and of ``tests/faults`` is a row of ``results/reliability/cases.csv``."""
+"""Fixtures of the tests of bad input and hostile files."""
 
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -15,28 +14,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # also for ``tests/faults``
 
 import tiny
+from reliability_fixtures import case, parts
 
-# imports anomalib once, and starts a clean process in no time
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["anomalib.engine", "anomalib_vmpfd.models.vmpfd_ad", "anomalib.data"])
-
-
-@pytest.fixture
-def case(record_property) -> Callable[..., None]:
-    """Name the row: what is done to the package, what it shall do, and what it said."""
-
-    def record(name: str, shall: str, message: object = "", nothing_lost: str = "") -> None:
-        said = " ".join(str(message).split())
-        for key, value in (("case", name), ("shall", shall), ("message", said), ("nothing_lost", nothing_lost)):
-            record_property(key, value)
-
-    return record
-
-
-@pytest.fixture(scope="session")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Normal images, and test images with masks."""
-    return tiny.with_defects(tmp_path_factory.mktemp("parts"))
+__all__ = ["case", "parts"]
 
 
 @pytest.fixture(scope="session")
