@@ -201,7 +201,7 @@ def pixel_threshold(post_processor: "PostProcessor | None", *, calibrated: bool)
     """The threshold of masks on the scale of the panels: of TAM, or of normalised anomaly maps."""
     if post_processor is None:
         return None
-    normalized = float(post_processor.normalizedpixel_threshold)
+    normalized = float(post_processor.normalized_pixel_threshold)
     if not calibrated:
         return normalized
     # back through the post-processor's normalisation and the model's own bounds
