@@ -16,7 +16,7 @@ import tiny
 import torch
 from anomalib.data import Batch, Folder, ImageBatch, ImageItem
 from anomalib.engine import Engine
-from anomalib.models.components import AnomalibModule, GaussianBlur2d, KCenterGreedy, TimmFeatureExtractor
+from anomalib.models.components import AnomalibModule, GaussianBlur2d, TimmFeatureExtractor
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import Callback
@@ -56,8 +56,6 @@ SIGNATURES = [
     (PostProcessor.on_validation_batch_end, {"trainer", "pl_module", "outputs"}, "RankPreservingPostProcessor"),
     (PreProcessor.__init__, {"transform"}, "VmpfdAd.configure_pre_processor"),
     (GaussianBlur2d.__init__, {"sigma", "channels"}, "AnomalyMapGenerator"),
-    (KCenterGreedy.__init__, {"embedding", "sampling_ratio"}, "PrototypeMixtureHead.fit_prototypes"),
-    (KCenterGreedy.select_coreset_idxs, set(), "PrototypeMixtureHead.fit_prototypes"),
     (TimmFeatureExtractor.__init__, {"backbone", "layers", "pre_trained"}, "PatchDescriptor"),
     (Engine.__init__, {"default_root_dir", "callbacks"}, "benchmark.run"),
     (Engine.fit, {"model", "datamodule", "ckpt_path"}, "benchmark.run"),
@@ -114,13 +112,6 @@ def test_timms_efficient_nets_have_blocks_to_cut():
     network = timm.create_model("tf_efficientnet_lite0", features_only=True, exportable=True, out_indices=(1, 2))
     assert isinstance(network, timm.models.efficientnet.EfficientNetFeatures)
     assert len(network.blocks) == 7, "PatchDescriptor cuts the stages behind the last that is read"
-
-
-def test_coreset_returns_that_many_indices():
-    torch.manual_seed(0)
-    cells = torch.randn(100, 4)
-    chosen = KCenterGreedy(cells, 0.1).select_coreset_idxs()
-    assert len({int(index) for index in chosen}) == 10, "KCenterGreedy chooses `ratio * n` different cells"
 
 
 def test_a_batch_knows_its_files_and_takes_predictions():

@@ -40,14 +40,18 @@ class CnnEncoder(nn.Module):
         super().__init__()
         self.image_size = check_image_size(image_size, patch_size)
         halvings = patch_size.bit_length() - 1
-        if patch_size < 2 or patch_size != 2**halvings:
-            msg = f"The CNN encoder's patch size must be a power of two and at least 2, got {patch_size}."
+        if patch_size < 1 or patch_size != 2**halvings:
+            msg = f"The CNN encoder's patch size must be a power of two, got {patch_size}."
             raise ValueError(msg)
         widths = [in_channels, *(max(1, 3 * dim // 2 // 2**k) for k in reversed(range(halvings - 1))), dim]
+        kernel, stride = 4, 2
+        if patch_size == 1:
+            # cells that were described before: nothing to shrink, only neighbours to see
+            widths, kernel, stride = [in_channels, dim, dim], 3, 1
         layers: list[nn.Module] = []
         for width, out_width in pairwise(widths):
             layers += [
-                nn.Conv2d(width, out_width, kernel_size=4, stride=2, padding=1, bias=False),
+                nn.Conv2d(width, out_width, kernel_size=kernel, stride=stride, padding=1, bias=False),
                 nn.BatchNorm2d(out_width),
                 nn.ReLU(inplace=True),
             ]

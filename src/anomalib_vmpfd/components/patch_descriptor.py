@@ -42,7 +42,8 @@ class PatchDescriptor(nn.Module):
         layers (Sequence[str | int] | None): Stages of a timm backbone as anomalib's ``TimmFeatureExtractor`` names
             them; they are brought to one grid and stacked. ``None`` for a PDN, which has one output, and for the
             stages of the bundled backbone that describe normals best.
-        grid (int | None): Cells along the shorter side of the image; ``None`` keeps the finest grid of the network.
+        grid (int | None): Cells along the shorter side of the image; ``None`` takes the grid of the coarsest stage, to
+            which the finer ones are averaged.
 
     Attributes:
         channels (int): Number of channels ``C``.
@@ -86,10 +87,10 @@ class PatchDescriptor(nn.Module):
         self.channels = sum(m.shape[1] for m in maps)
         sizes = [(m.shape[-2], m.shape[-1]) for m in maps]
         geometries = [self._geometry(image_size, size) for size in sizes]
-        finest = max(range(len(sizes)), key=lambda i: sizes[i])
-        ratio = 1.0 if grid is None else min(sizes[finest]) / grid
-        self.grid = (round(sizes[finest][0] / ratio), round(sizes[finest][1] / ratio))
-        self.geometry = geometries[finest].pooled(ratio)
+        coarsest = min(range(len(sizes)), key=lambda i: sizes[i])
+        ratio = 1.0 if grid is None else min(sizes[coarsest]) / grid
+        self.grid = (round(sizes[coarsest][0] / ratio), round(sizes[coarsest][1] / ratio))
+        self.geometry = geometries[coarsest].pooled(ratio)
         for index, (size, geometry) in enumerate(zip(sizes, geometries, strict=True)):
             for axis, name_ in enumerate(("rows", "columns")):
                 matrix = resampling_matrix(size[axis], geometry, self.grid[axis], self.geometry)

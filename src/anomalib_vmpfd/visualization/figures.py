@@ -109,6 +109,23 @@ def reconstruction_comparison(images: Tensor, models: "Mapping[str, AnomalibModu
     )
 
 
+def encoder_features(model: "AnomalibModule", images: Tensor) -> Tensor:
+    """Features of a model's encoder, equation 9, ``(B, d, h, w)``.
+
+    Args:
+        model (AnomalibModule): A VmpfdAd that has an encoder.
+        images (Tensor): Images in [0, 1] of shape ``(B, 3, H, W)``.
+
+    Returns:
+        Tensor: What the encoder gives to both branches.
+    """
+    seen: list[Tensor] = []
+    hook = model.model.encoder.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    model.explain(images)
+    hook.remove()
+    return seen[0]
+
+
 def feature_maps(images: Tensor, features: Mapping[str, Tensor], panel_size: int = 160) -> Figure:
     """Features of different encoders in three dimensions, figure 6.
 

@@ -13,86 +13,79 @@ from torch.nn import functional as F  # noqa: N812
 from anomalib_vmpfd.components.cell_geometry import CellGeometry, interpolation_matrix
 
 
-class AnomalyMapGenerator(nn.Module):
-    """Bring both branches to the size of the image and to one scale, and add them up.
+class CellMap(nn.Module):
+    """Judge cells by how their place behaves on normal images and bring them to the size of the image.
 
     Args:
-        image_size (tuple[int, int]): Height and width of the maps in pixels.
-        grid (tuple[int, int]): Number of cells of the density branch.
-        geometry (CellGeometry): Where these cells lie in the image.
-        weights (tuple[float, float]): Weights of LAM and GAM in TAM; a branch of weight 0 takes no part.
-        sigma (float): Standard deviation in pixels of a Gaussian that smooths both maps; 0 leaves them.
+        image_size (tuple[int, int]): Height and width of the map in pixels.
+        grid (tuple[int, int]): Number of cells.
+        geometry (CellGeometry): Where the cells lie in the image.
     """
 
     rows: Tensor
     columns: Tensor
-    quantiles: Tensor
-    cell_mean: Tensor
-    cell_std: Tensor
+    mean: Tensor
+    std: Tensor
 
-    def __init__(
-        self,
-        image_size: tuple[int, int],
-        grid: tuple[int, int],
-        geometry: CellGeometry,
-        weights: tuple[float, float] = (0.5, 0.5),
-        sigma: float = 0.0,
-    ) -> None:
+    def __init__(self, image_size: tuple[int, int], grid: tuple[int, int], geometry: CellGeometry) -> None:
         super().__init__()
-        self.weights = weights
         self.register_buffer("rows", interpolation_matrix(grid[0], geometry, image_size[0]), persistent=False)
         self.register_buffer("columns", interpolation_matrix(grid[1], geometry, image_size[1]), persistent=False)
-        self.blur = GaussianBlur2d(sigma=sigma, channels=1) if sigma > 0 else nn.Identity()
-        self.register_buffer("cell_mean", torch.zeros(grid))
-        self.register_buffer("cell_std", torch.ones(grid))
-        # q_start and q_end of LAM and of GAM; until they are calibrated the maps keep their own scale
-        self.register_buffer("quantiles", torch.tensor([[0.0, 1.0], [0.0, 1.0]]))
+        self.register_buffer("mean", torch.zeros(grid))
+        self.register_buffer("std", torch.ones(grid))
 
-    def local_map(self, scores: Tensor) -> Tensor:
-        """Judge every cell by how it behaves on normals and upsample to LAM, equation 14.
-
-        Args:
-            scores (Tensor): Scores of the cells, ``(B, h, w)``.
-
-        Returns:
-            Tensor: LAM of shape ``(B, 1, H, W)``.
-        """
-        return self.upsample((scores.float() - self.cell_mean) / self.cell_std)
+    def forward(self, scores: Tensor) -> Tensor:
+        """Judge the cells ``(B, h, w)`` and upsample them to pixels ``(B, 1, H, W)``, equation 14."""
+        return self.upsample((scores.float() - self.mean) / self.std)
 
     def upsample(self, cells: Tensor) -> Tensor:
-        """Linear interpolation of the cells ``(B, h, w)`` to the pixels ``(B, 1, H, W)``, then the blur.
+        """Linear interpolation of the cells ``(B, h, w)`` to the pixels ``(B, 1, H, W)``.
 
-        The cells lie where the descriptor really saw them: a PDN without padding has its first one 16 pixels inside
-        the image.
+        The cells lie where the network really saw them: a PDN without padding has its first one 16 pixels inside the
+        image.
         """
-        return self.blur((self.rows @ cells @ self.columns.T).unsqueeze(1))
-
-    def global_map(self, error: Tensor) -> Tensor:
-        """GAM of shape ``(B, 1, H, W)`` from the reconstruction error of each pixel, ``(B, 1, H, W)``."""
-        return self.blur(error.float())
+        return (self.rows @ cells @ self.columns.T).unsqueeze(1)
 
     @torch.no_grad()
-    def calibrate_cells(self, scores: Tensor) -> Tensor:
+    def calibrate(self, scores: Tensor) -> Tensor:
         """Learn from normal images how scores behave at each place, as at corners, edges and other restless spots.
 
         Args:
             scores (Tensor): Scores of the cells of held-out normals, ``(N, h, w)``.
 
         Returns:
-            Tensor: The same cells as :meth:`local_map` would judge them in new images, each image by the others:
+            Tensor: Maps ``(N, 1, H, W)`` as :meth:`forward` would make them of new images, each image by the others:
             thresholds from scores that an image had a part in would let too many new normals through.
         """
         scores = scores.float()
         mean, std = _cell_statistics(scores)
-        self.cell_mean.copy_(mean)
-        self.cell_std.copy_(std)
+        self.mean.copy_(mean)
+        self.std.copy_(std)
         if len(scores) == 1:
-            return (scores - mean) / std
+            return self(scores)
         judged = []
         for index, image in enumerate(scores):
             mean, std = _cell_statistics(torch.cat([scores[:index], scores[index + 1 :]]))
             judged.append((image - mean) / std)
-        return torch.stack(judged)
+        return self.upsample(torch.stack(judged))
+
+
+class AnomalyMapGenerator(nn.Module):
+    """Bring the maps of both branches to one scale and add them up.
+
+    Args:
+        weights (tuple[float, float]): Weights of LAM and GAM in TAM; a branch of weight 0 takes no part.
+        sigma (float): Standard deviation in pixels of a Gaussian that smooths both maps; 0 leaves them.
+    """
+
+    quantiles: Tensor
+
+    def __init__(self, weights: tuple[float, float] = (0.5, 0.5), sigma: float = 0.0) -> None:
+        super().__init__()
+        self.weights = weights
+        self.blur = GaussianBlur2d(sigma=sigma, channels=1) if sigma > 0 else nn.Identity()
+        # q_start and q_end of LAM and of GAM; until they are calibrated the maps keep their own scale
+        self.register_buffer("quantiles", torch.tensor([[0.0, 1.0], [0.0, 1.0]]))
 
     @torch.no_grad()
     def calibrate(self, branch: int, quantiles: Tensor) -> None:

@@ -16,7 +16,6 @@ See Also:
     :class:`anomalib_vmpfd.models.vmpfd_ad.torch_model.VmpfdAdModel`
 """
 
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -27,7 +26,6 @@ from anomalib.models.components import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
-from einops import rearrange
 from lightning import seed_everything
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
@@ -36,14 +34,10 @@ from torchvision.transforms.v2 import Compose, Resize
 
 from anomalib_vmpfd.components.normal_images import NormalImages
 from anomalib_vmpfd.components.post_processor import RankPreservingPostProcessor
-from anomalib_vmpfd.components.prototype_mixture import PrototypeMixtureHead
 from anomalib_vmpfd.components.recipe import apply_recipe_length
 from anomalib_vmpfd.components.vision_mamba import weight_decay_groups
 
 from .torch_model import VmpfdAdModel
-
-# cells of normal images among which the prototypes are chosen: the choice takes seconds, and more cells change little
-PROTOTYPE_CELLS = 20_000
 
 
 class VmpfdAd(AnomalibModule):
@@ -63,26 +57,32 @@ class VmpfdAd(AnomalibModule):
             Defaults to ``"bundled"``.
         backbone_weights (str): Weights of a timm descriptor: ``"bundled"`` (tf_efficientnet_lite2), ``"official"``
             (timm's download) or a path. Defaults to ``"bundled"``.
-        grid (int | None): Cells of the local map along the shorter side; ``None`` keeps the descriptor's grid.
+        grid (int | None): Cells of the local map along the shorter side. Defaults to ``None``: the grid of the
+            descriptor's coarsest stage, 16 x 16 of 16 pixels each.
         encoder (str): ``"vim"`` or ``"cnn"`` (table 5). Defaults to ``"vim"``.
-        patch_size (int): Side of the encoder's patches in pixels. Defaults to ``32``.
-        dim (int): Width of the encoder. Defaults to ``192``.
-        depth (int): Number of ViM blocks (figure 2). Defaults to ``4``.
+        reconstruct (str): What the encoder reads and gives back: ``"descriptors"`` or the paper's ``"pixels"``.
+            Defaults to ``"descriptors"``.
+        patch_size (int): Side of the encoder's patches in pixels, one token each. Defaults to ``32``.
+        dim (int): Width of the encoder. Defaults to ``128``.
+        depth (int): Number of ViM blocks (figure 2). Defaults to ``2``.
         divide_directions (bool): Average the two scans of a block instead of adding them. Defaults to ``False``.
+        code (int): Length of the code of a whole image that descriptors are reconstructed from. Defaults to ``64``.
         branches (str): ``"both"``, ``"density"`` or ``"reconstruction"`` (table 6). Defaults to ``"both"``.
-        features (str): Features of the density branch: ``"fused"``, ``"descriptor"`` or ``"encoder"`` (table 7).
+        features (str): Features of a predicted mixture: ``"fused"``, ``"descriptor"`` or ``"encoder"`` (table 7).
             Defaults to ``"fused"``.
-        target (str): ``"descriptor"`` for the density of the frozen descriptor, ``"self"`` for the paper's p(T | T).
+        target (str): Of a predicted mixture: ``"descriptor"`` for the density of the frozen descriptor, ``"self"`` for
+            the paper's p(T | T).
             Defaults to ``"descriptor"``.
         bottleneck (int): Channels of the code that conditions the density. Defaults to ``8``.
         mixture (str): ``"prototypes"`` for Gaussians around normal descriptors, ``"predicted"`` for equations 1 to 3.
             Defaults to ``"prototypes"``.
-        num_components (int): Number K of Gaussians. Defaults to ``1024``.
+        num_components (int | None): Number K of Gaussians. Defaults to ``None``: 4,096 prototypes or 10 predicted
+            ones.
         covariance (str): ``"diagonal"`` or ``"full"``. Defaults to ``"diagonal"``.
         beta (float): Factor inside the softplus of sigma, equation 3. Defaults to ``1.0``.
         sigma_floor (float): Lower bound of sigma. Defaults to ``0.05``.
         train_cells (int | None): Random cells of an image that a step learns from; ``None`` for all.
-            Defaults to ``128``.
+            Defaults to ``32``.
         lambda_mse (float): Weight of the squared error, equation 8. Defaults to ``5.0``.
         map_weights (tuple[float, float]): Weights of the local and the global map. Defaults to ``(0.75, 0.25)``.
         smoothing (float): Standard deviation in pixels of the Gaussian over the maps. Defaults to ``0.0``.
@@ -120,20 +120,22 @@ class VmpfdAd(AnomalibModule):
         backbone_weights: str = "bundled",
         grid: int | None = None,
         encoder: Literal["vim", "cnn"] = "vim",
+        reconstruct: Literal["descriptors", "pixels"] = "descriptors",
         patch_size: int = 32,
-        dim: int = 192,
-        depth: int = 4,
+        dim: int = 128,
+        depth: int = 2,
         divide_directions: bool = False,
+        code: int = 64,
         branches: Literal["both", "density", "reconstruction"] = "both",
         features: Literal["fused", "descriptor", "encoder"] = "fused",
         target: Literal["descriptor", "self"] = "descriptor",
         bottleneck: int = 8,
         mixture: Literal["prototypes", "predicted"] = "prototypes",
-        num_components: int = 1024,
+        num_components: int | None = None,
         covariance: Literal["diagonal", "full"] = "diagonal",
         beta: float = 1.0,
         sigma_floor: float = 0.05,
-        train_cells: int | None = 128,
+        train_cells: int | None = 32,
         lambda_mse: float = 5.0,
         map_weights: tuple[float, float] = (0.75, 0.25),
         smoothing: float = 0.0,
@@ -169,10 +171,12 @@ class VmpfdAd(AnomalibModule):
                 descriptor_layers=descriptor_layers,
                 grid=grid,
                 encoder=encoder,
+                reconstruct=reconstruct,
                 patch_size=patch_size,
                 dim=dim,
                 depth=depth,
                 divide_directions=divide_directions,
+                code=code,
                 branches=branches,
                 features=features,
                 target=target,
@@ -224,8 +228,10 @@ class VmpfdAd(AnomalibModule):
         """The model learns from normal images alone."""
         return LearningType.ONE_CLASS
 
-    def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW without decay of the state-space parameters, and the schedule of the learning rate."""
+    def configure_optimizers(self) -> dict[str, Any] | None:
+        """AdamW without decay of the state-space parameters, and the schedule; none where nothing is trained."""
+        if not any(p.requires_grad for p in self.parameters()):
+            return None
         optimizer = torch.optim.AdamW(weight_decay_groups(self.model, self.weight_decay), lr=self.lr)
         if self.lr_schedule == "constant":
             return {"optimizer": optimizer}
@@ -248,7 +254,7 @@ class VmpfdAd(AnomalibModule):
     def on_fit_start(self) -> None:
         """Load the descriptor's weights, unless a checkpoint brought them."""
         seed_everything(self.seed, workers=True, verbose=False)
-        if self.model.density is not None and not self.model.descriptor.is_fitted:
+        if self.model.needs_descriptors and not self.model.descriptor.is_fitted:
             self.model.descriptor.load_weights(self.weights)
 
     def on_train_start(self) -> None:
@@ -263,26 +269,11 @@ class VmpfdAd(AnomalibModule):
             self.seed,
             self.cache_mb,
         )
-        if self.model.density is not None and not self.model.descriptor.is_fitted:
-            self._fit_descriptor()
-
-    def _fit_descriptor(self) -> None:
-        """Learn the descriptor's statistics and the mixture's prototypes from normal images."""
-        learnt = self._normals.learnt
-        per_image = -(-PROTOTYPE_CELLS // len(learnt))
-        cells: list[Tensor] = []
-
-        def descriptors() -> Iterator[Tensor]:
-            for batch in self._normals.batches(learnt, "Describing normal images", self.device):
-                described = self._normals.describe(batch.image, batch.image_path)
-                sample = torch.randperm(described.shape[2] * described.shape[3])[:per_image]
-                cells.append(described.flatten(2)[..., sample])
-                yield described
-
-        self.model.descriptor.fit_statistics(descriptors())
-        if isinstance(self.model.density, PrototypeMixtureHead):
-            pool = self.model.descriptor.normalize(torch.cat(cells)[..., None])
-            self.model.density.fit_prototypes(rearrange(pool, "b c n 1 -> (b n) c"))
+        if self.model.needs_descriptors and not self.model.descriptor.is_fitted:
+            learnt = self._normals.learnt
+            batches = self._normals.batches(learnt, "Describing normal images", self.device)
+            described = (self._normals.describe(batch.image, batch.image_path) for batch in batches)
+            self.model.fit_normals(described, len(learnt))
 
     def on_train_epoch_start(self) -> None:
         """Seed each epoch by its number, so that a resumed training sees the images in the same order."""
@@ -312,11 +303,14 @@ class VmpfdAd(AnomalibModule):
             # every process of a distributed training has to take part in the step
             return {"loss": sum(0.0 * p.sum() for p in self.parameters() if p.requires_grad)}
         images, paths = batch.image[keep], [batch.image_path[i] for i in keep]
-        described = None if self.model.density is None else self._normals.describe(images, paths)
+        described = self._normals.describe(images, paths) if self.model.needs_descriptors else None
         with torch.random.fork_rng(devices=[]):
             # the sample of cells belongs to the step, however the training came to it
             torch.manual_seed(self.seed + self.global_step)
             terms = self.model(images, described)
+        if not terms:
+            # prototypes alone: the epochs pass, nothing is left to learn
+            return {"loss": torch.zeros((), device=self.device, requires_grad=True)}
         loss = self.model.loss(terms)
         if not torch.isfinite(loss):
             parts = ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items())
@@ -387,7 +381,8 @@ class VmpfdAd(AnomalibModule):
         self.model.eval()
         seen = []
         for batch in self._normals.batches(self._normals.calibration, "Calibrating on normal images", self.device):
-            known = None if self.model.density is None else self._normals.describe(batch.image, batch.image_path)
+            needed = self.model.needs_descriptors
+            known = self._normals.describe(batch.image, batch.image_path) if needed else None
             seen.append(self.model.observe(batch.image, known))
         predictions = self.model.calibrate(seen, self.map_quantiles, self.cell_calibration)
         if isinstance(self.post_processor, RankPreservingPostProcessor):

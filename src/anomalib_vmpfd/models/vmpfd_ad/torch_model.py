@@ -8,7 +8,7 @@ of Image and Graphics 30(10), 2025, https://doi.org/10.11834/jig.240594. The num
 in this package are those of the paper.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -21,18 +21,22 @@ from torch.nn import functional as F  # noqa: N812
 from anomalib_vmpfd.components.calibration import bounded, quantiles
 from anomalib_vmpfd.components.cnn_encoder import CnnEncoder
 from anomalib_vmpfd.components.decoder import TransposedConvDecoder
+from anomalib_vmpfd.components.descriptor_decoder import DescriptorDecoder
 from anomalib_vmpfd.components.mixture_density import MixtureDensityHead
 from anomalib_vmpfd.components.patch_descriptor import PatchDescriptor
 from anomalib_vmpfd.components.prototype_mixture import PrototypeMixtureHead
-from anomalib_vmpfd.components.vision_mamba import VisionMambaEncoder
+from anomalib_vmpfd.components.vision_mamba import VisionMambaEncoder, check_image_size
 
-from .anomaly_map import AnomalyMapGenerator
+from .anomaly_map import AnomalyMapGenerator, CellMap
 from .loss import VmpfdAdLoss, reconstruction_terms
 
 POSITION_CHANNELS = 16
+# cells of normal images among which the prototypes are chosen: twice as many change little and cost twice the time
+PROTOTYPE_CELLS = 40_000
 
 Branches = Literal["both", "density", "reconstruction"]
 Features = Literal["fused", "descriptor", "encoder"]
+Reconstruct = Literal["descriptors", "pixels"]
 
 
 class VmpfdAdModel(nn.Module):
@@ -42,20 +46,24 @@ class VmpfdAdModel(nn.Module):
         image_size (tuple[int, int]): Height and width of the images in pixels.
         descriptor (str): Patch descriptor, see :class:`PatchDescriptor`.
         descriptor_layers (Sequence[int | str] | None): Stages of a timm descriptor.
-        grid (int | None): Cells of the local map along the shorter side; ``None`` keeps the descriptor's own grid.
+        grid (int | None): Cells of the local map along the shorter side; ``None`` takes the descriptor's.
         encoder (str): ``"vim"`` or, for table 5, ``"cnn"``.
-        patch_size (int): Side of the encoder's patches in pixels.
+        reconstruct (str): What the encoder reads and the decoder gives back: ``"descriptors"``, averaged to a token
+            each, or the ``"pixels"`` of the paper.
+        patch_size (int): Side of the encoder's patches in pixels, one token each.
         dim (int): Width ``d`` of the encoder.
         depth (int): Number of ViM blocks (figure 2).
         divide_directions (bool): Average the two scans of a ViM block instead of adding them up.
+        code (int): Length of the code of a whole image that descriptors are reconstructed from.
         branches (str): ``"both"``, ``"density"`` or ``"reconstruction"`` (table 6).
-        features (str): Features of the density branch: ``"fused"``, ``"descriptor"`` or ``"encoder"`` (table 7).
-        target (str): ``"self"`` models ``p(T | T)`` as equation 13 does; ``"descriptor"`` models the frozen descriptor
-            given a narrow code of ``T``, which can neither be copied nor shrunk.
+        features (str): What a predicted mixture depends on: ``"fused"``, ``"descriptor"`` or ``"encoder"`` features
+            (table 7).
+        target (str): What a predicted mixture models: ``"self"``: ``p(T | T)`` as equation 13; ``"descriptor"``: the
+            frozen descriptor given a narrow code of ``T``, which can neither be copied nor shrunk.
         bottleneck (int): Channels of that code.
-        mixture (str): Means of the Gaussians: ``"prototypes"`` chosen among normal descriptors, see
-            :class:`PrototypeMixtureHead`, or ``"predicted"`` by a network, equations 1 to 3.
-        num_components (int): Gaussians ``K`` of the mixture.
+        mixture (str): ``"prototypes"``: equal Gaussians around normal descriptors, see :class:`PrototypeMixtureHead`;
+            ``"predicted"``: Gaussians that a network predicts, equations 1 to 3.
+        num_components (int | None): Gaussians ``K`` of the mixture; ``None``: 4,096 prototypes or 10 predicted ones.
         covariance (str): ``"diagonal"`` or ``"full"``, of predicted mixtures.
         beta (float): ``beta`` of equation 3.
         sigma_floor (float): Added to every predicted sigma.
@@ -75,16 +83,18 @@ class VmpfdAdModel(nn.Module):
         descriptor_layers: Sequence[int | str] | None = None,
         grid: int | None = None,
         encoder: Literal["vim", "cnn"] = "vim",
+        reconstruct: Reconstruct = "descriptors",
         patch_size: int = 32,
-        dim: int = 192,
-        depth: int = 4,
+        dim: int = 128,
+        depth: int = 2,
         divide_directions: bool = False,
+        code: int = 64,
         branches: Branches = "both",
         features: Features = "fused",
         target: Literal["descriptor", "self"] = "descriptor",
         bottleneck: int = 8,
         mixture: Literal["prototypes", "predicted"] = "prototypes",
-        num_components: int = 1024,
+        num_components: int | None = None,
         covariance: Literal["diagonal", "full"] = "diagonal",
         beta: float = 1.0,
         sigma_floor: float = 0.05,
@@ -95,33 +105,48 @@ class VmpfdAdModel(nn.Module):
     ) -> None:
         super().__init__()
         _check_choice("encoder", encoder, ("vim", "cnn"))
+        _check_choice("reconstruct", reconstruct, ("descriptors", "pixels"))
         _check_choice("branches", branches, ("both", "density", "reconstruction"))
         _check_choice("features", features, ("fused", "descriptor", "encoder"))
         _check_choice("target", target, ("descriptor", "self"))
         _check_choice("mixture", mixture, ("prototypes", "predicted"))
-        if target == "self" and mixture == "prototypes":
-            msg = "mixture='prototypes' needs a target that stays where it is; give target='descriptor'."
+        if mixture == "prototypes" and (target == "self" or features != "fused"):
+            msg = "target and features belong to mixture='predicted'; give that, or leave both at their defaults."
             raise ValueError(msg)
         self.image_size = image_size
         self.features = features
         self.target = target
         self.train_cells = train_cells
 
-        self.encoder: nn.Module | None = None
-        if branches != "density" or features != "descriptor":
-            self.encoder = (
-                VisionMambaEncoder(self.image_size, patch_size, 3, dim, depth, divide_directions=divide_directions)
-                if encoder == "vim"
-                else CnnEncoder(self.image_size, patch_size, 3, dim)
-            )
-        self.decoder: nn.Module | None = None
-        if branches != "density":
-            self.decoder = TransposedConvDecoder(dim, scale=patch_size)
-
         # the descriptor gives the density branch its grid even where only the encoder's features are read
         self.descriptor = PatchDescriptor(descriptor, self.image_size, descriptor_layers, grid)
+        self.reconstructs_pixels = reconstruct == "pixels"
+        self.encoder: nn.Module | None = None
+        self.decoder: nn.Module | None = None
+        if branches != "density" or (mixture == "predicted" and features != "descriptor"):
+            height, width = check_image_size(image_size, patch_size)
+            self.tokens = (height // patch_size, width // patch_size)
+            size, patch, channels = (
+                (self.image_size, patch_size, 3)
+                if self.reconstructs_pixels
+                else (self.tokens, 1, self.descriptor.channels)
+            )
+            self.encoder = (
+                VisionMambaEncoder(size, patch, channels, dim, depth, divide_directions=divide_directions)
+                if encoder == "vim"
+                else CnnEncoder(size, patch, channels, dim)
+            )
+        if branches != "density":
+            self.decoder = (
+                TransposedConvDecoder(dim, scale=patch_size)
+                if self.reconstructs_pixels
+                else DescriptorDecoder(dim, self.descriptor.channels, self.tokens, code)
+            )
+
         self.density: nn.Module | None = None
-        if branches != "reconstruction":
+        if branches != "reconstruction" and mixture == "prototypes":
+            self.density = PrototypeMixtureHead(self.descriptor.channels, num_components or 4096)
+        elif branches != "reconstruction":
             self.adapter = nn.Conv2d(self.descriptor.channels, dim, 1) if features != "encoder" else None
             self.fusion = nn.Conv2d(2 * dim, dim, 1) if features == "fused" else nn.Identity()
             condition = dim
@@ -133,26 +158,53 @@ class VmpfdAdModel(nn.Module):
                 condition = bottleneck + POSITION_CHANNELS
             described = self.descriptor.channels if target == "descriptor" else dim
             # equation 7 sums over the channels of y; their mean keeps the balance with the other losses for any y
-            self._likelihood_dims = described if target == "descriptor" and mixture == "predicted" else 1
-            if mixture == "prototypes":
-                self.density = PrototypeMixtureHead(condition, described, num_components)
-            else:
-                self.density = MixtureDensityHead(
-                    condition,
-                    described,
-                    num_components,
-                    beta=beta,
-                    sigma_floor=sigma_floor,
-                    covariance=covariance,
-                )
+            self._likelihood_dims = described if target == "descriptor" else 1
+            self.density = MixtureDensityHead(
+                condition,
+                described,
+                num_components or 10,
+                beta=beta,
+                sigma_floor=sigma_floor,
+                covariance=covariance,
+            )
         self.loss = VmpfdAdLoss(lambda_mse)
-        self.anomaly_map_generator = AnomalyMapGenerator(
-            self.image_size,
-            self.descriptor.grid,
-            self.descriptor.geometry,
-            weights=map_weights,
-            sigma=smoothing,
-        )
+        self.local_cells = CellMap(self.image_size, self.descriptor.grid, self.descriptor.geometry)
+        if self.decoder is not None and not self.reconstructs_pixels:
+            geometry = self.descriptor.geometry.pooled(self.descriptor.grid[0] / self.tokens[0])
+            self.global_cells = CellMap(self.image_size, self.tokens, geometry)
+        self.anomaly_map_generator = AnomalyMapGenerator(map_weights, smoothing)
+
+    @property
+    def needs_descriptors(self) -> bool:
+        """Whether anything here reads the frozen descriptor."""
+        return self.density is not None or not self.reconstructs_pixels
+
+    @torch.no_grad()
+    def fit_normals(self, described: Iterable[Tensor], images: int) -> None:
+        """Learn what is counted and not trained: channel statistics, prototypes and principal components.
+
+        Args:
+            described (Iterable[Tensor]): Batches of what :meth:`PatchDescriptor.describe` gives for normal images.
+            images (int): Number of these images.
+        """
+        cells: list[Tensor] = []
+        tokens: list[Tensor] = []
+        per_image = -(-PROTOTYPE_CELLS // images)
+
+        def watched() -> Iterable[Tensor]:
+            for batch in described:
+                sample = torch.randperm(batch.shape[2] * batch.shape[3])[:per_image]
+                cells.append(batch.flatten(2)[..., sample])
+                if isinstance(self.decoder, DescriptorDecoder):
+                    tokens.append(F.adaptive_avg_pool2d(batch, self.tokens))
+                yield batch
+
+        self.descriptor.fit_statistics(watched())
+        if isinstance(self.density, PrototypeMixtureHead):
+            pool = self.descriptor.normalize(torch.cat(cells)[..., None])
+            self.density.fit_prototypes(rearrange(pool, "b c n 1 -> (b n) c"))
+        if isinstance(self.decoder, DescriptorDecoder):
+            self.decoder.fit_components(self.descriptor.normalize(torch.cat(tokens)))
 
     def forward(self, images: Tensor, descriptors: Tensor | None = None) -> dict[str, Tensor] | InferenceBatch:
         """Compute the terms of the loss in training, scores and maps in evaluation.
@@ -167,13 +219,15 @@ class VmpfdAdModel(nn.Module):
         """
         if not self.training:
             return self.predictions(self.maps(*self.observe(images, descriptors)))
-        encoded, reconstruction = self._encode(images)
+        normalized, encoded, target, reconstruction = self._encode(images, descriptors)
         terms = {}
-        if self.density is not None:
-            x, y = self._cells(encoded, images, descriptors)
+        if isinstance(self.density, MixtureDensityHead):
+            x, y = self._cells(encoded, normalized)
             terms["nll"] = self.density.loss(y, x).mean() / self._likelihood_dims
-        if reconstruction is not None:
-            terms |= reconstruction_terms(2 * images - 1, reconstruction)
+        if reconstruction is not None and self.reconstructs_pixels:
+            terms |= reconstruction_terms(target, reconstruction)
+        elif reconstruction is not None:
+            terms["mse"] = F.mse_loss(reconstruction, target)
         return terms
 
     def observe(self, images: Tensor, descriptors: Tensor | None = None) -> tuple[Tensor | None, Tensor | None]:
@@ -184,24 +238,35 @@ class VmpfdAdModel(nn.Module):
             descriptors (Tensor | None): What :meth:`PatchDescriptor.describe` gave for them, where it is known.
 
         Returns:
-            tuple[Tensor | None, Tensor | None]: Scores of the cells, ``(B, h, w)``, equation 13, and the squared
-            error of the reconstruction of each pixel, ``(B, 1, H, W)``.
+            tuple[Tensor | None, Tensor | None]: Scores of the cells, ``(B, h, w)``, equation 13, and the error of the
+            reconstruction: squared in each pixel, ``(B, 1, H, W)``, or root mean square in each token, ``(B, h', w')``.
         """
-        encoded, reconstruction = self._encode(images)
+        return self._judge(*self._encode(images, descriptors))
+
+    def _judge(
+        self,
+        normalized: Tensor | None,
+        encoded: Tensor | None,
+        target: Tensor | None,
+        reconstruction: Tensor | None,
+    ) -> tuple[Tensor | None, Tensor | None]:
         scores = error = None
-        if self.density is not None:
-            x, y = self._cells(encoded, images, descriptors)
+        if isinstance(self.density, PrototypeMixtureHead):
+            scores = self.density.score(normalized)
+        elif self.density is not None:
+            x, y = self._cells(encoded, normalized)
             scores = self.density.score(y, x)
         if reconstruction is not None:
-            error = (2 * images - 1 - reconstruction).square().mean(1, keepdim=True)
+            squared = (target - reconstruction).square().mean(1, keepdim=True)
+            error = squared if self.reconstructs_pixels else squared[:, 0].sqrt()
         return scores, error
 
     def maps(self, scores: Tensor | None, error: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         """LAM and GAM, ``(B, 1, H, W)`` each, from what :meth:`observe` saw."""
-        generator = self.anomaly_map_generator
+        blur = self.anomaly_map_generator.blur
         return (
-            None if scores is None else generator.local_map(scores),
-            None if error is None else generator.global_map(error),
+            None if scores is None else blur(self.local_cells(scores)),
+            None if error is None else blur(error.float() if self.reconstructs_pixels else self.global_cells(error)),
         )
 
     def predictions(self, maps: tuple[Tensor | None, Tensor | None]) -> InferenceBatch:
@@ -228,8 +293,13 @@ class VmpfdAdModel(nn.Module):
         """
         generator = self.anomaly_map_generator
         scores, errors = (None if parts[0] is None else torch.cat(parts) for parts in zip(*seen, strict=True))
-        if scores is not None and cell_calibration:
-            maps = (generator.upsample(generator.calibrate_cells(scores)), self.maps(None, errors)[1])
+        if cell_calibration:
+            maps = (
+                None if scores is None else generator.blur(self.local_cells.calibrate(scores)),
+                self.maps(None, errors)[1]
+                if errors is None or self.reconstructs_pixels
+                else generator.blur(self.global_cells.calibrate(errors)),
+            )
         else:
             maps = self.maps(scores, errors)
         for branch, branch_maps in enumerate(maps):
@@ -246,26 +316,42 @@ class VmpfdAdModel(nn.Module):
 
         Returns:
             dict[str, Tensor]: ``lam`` and ``gam``, calibrated, and ``tam``, all ``(B, 1, H, W)`` with 0 and 1 at the
-            calibration quantiles; ``reconstruction`` in [0, 1], ``(B, 3, H, W)``; ``score``, ``(B,)``, equation 21.
-            Branches that are switched off are missing.
+            calibration quantiles; ``score``, ``(B,)``, equation 21; ``reconstruction`` in [0, 1], ``(B, 3, H, W)``,
+            where pixels are reconstructed. Branches that are switched off are missing.
         """
-        maps = self.maps(*self.observe(images))
+        encoded = self._encode(images)
+        maps = self.maps(*self._judge(*encoded))
         tam = self.anomaly_map_generator(maps)
         seen = {"tam": tam, "score": tam.amax((1, 2, 3))}
         for branch, (name, raw) in enumerate(zip(("lam", "gam"), maps, strict=True)):
             if raw is not None:
                 seen[name] = self.anomaly_map_generator.normalized(branch, raw)
-        reconstruction = self._encode(images)[1]
-        if reconstruction is not None:
-            seen["reconstruction"] = (reconstruction + 1) / 2
+        if self.reconstructs_pixels and encoded[-1] is not None:
+            seen["reconstruction"] = (encoded[-1] + 1) / 2
         return seen
 
-    def _encode(self, images: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """Features ``F`` of equation 9 and the reconstruction in [-1, 1], ``(B, 3, H, W)``."""
-        encoded = None if self.encoder is None else self.encoder(2 * images - 1)
-        return encoded, None if self.decoder is None or encoded is None else self.decoder(encoded)
+    def _encode(
+        self,
+        images: Tensor,
+        descriptors: Tensor | None = None,
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+        """Normalised descriptors ``D``, features ``F`` of equation 9, what is to be reconstructed, reconstruction."""
+        normalized = None
+        if self.needs_descriptors:
+            normalized = self.descriptor.normalize(
+                self.descriptor.describe(images) if descriptors is None else descriptors,
+            )
+        if self.encoder is None:
+            return normalized, None, None, None
+        # the decoder's tanh ends in [-1, 1]
+        target = 2 * images - 1 if self.reconstructs_pixels else F.adaptive_avg_pool2d(normalized, self.tokens)
+        encoded = self.encoder(target)
+        if self.decoder is None:
+            return normalized, encoded, None, None
+        reconstruction = self.decoder(encoded) if self.reconstructs_pixels else self.decoder(target, encoded)
+        return normalized, encoded, target, reconstruction
 
-    def _cells(self, encoded: Tensor | None, images: Tensor, descriptors: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _cells(self, encoded: Tensor | None, normalized: Tensor) -> tuple[Tensor, Tensor]:
         """Condition ``x`` and target ``y`` of the density in every cell, from ``T`` of equation 11."""
         # every layer of this branch is pointwise, so a training step can do with a sample of the cells
         cells = self.descriptor.grid[0] * self.descriptor.grid[1]
@@ -276,8 +362,7 @@ class VmpfdAdModel(nn.Module):
             upsampled = F.interpolate(encoded, self.descriptor.grid, mode="bilinear", align_corners=False)
             parts.append(_sampled(upsampled, sample))
         if self.adapter is not None or self.target == "descriptor":
-            descriptors = self.descriptor.describe(images) if descriptors is None else descriptors
-            described = _sampled(self.descriptor.normalize(descriptors), sample)
+            described = _sampled(normalized, sample)
         if self.adapter is not None:
             parts.append(self.adapter(described))
         fused = self.fusion(torch.cat(parts, dim=1))

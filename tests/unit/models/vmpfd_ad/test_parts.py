@@ -9,7 +9,7 @@ import torch
 from skimage.metrics import structural_similarity
 
 from anomalib_vmpfd.components.cell_geometry import CellGeometry
-from anomalib_vmpfd.models.vmpfd_ad.anomaly_map import AnomalyMapGenerator
+from anomalib_vmpfd.models.vmpfd_ad.anomaly_map import AnomalyMapGenerator, CellMap
 from anomalib_vmpfd.models.vmpfd_ad.loss import VmpfdAdLoss, reconstruction_terms
 
 
@@ -37,7 +37,7 @@ def test_loss_is_equation_8_over_the_branches_that_are_on():
 def test_maps_follow_equations_15_to_20():
     generator = np.random.default_rng(0)
     normals = [generator.gamma(2.0, size=(10, 1, 16, 16)).astype(np.float32) for _ in range(2)]
-    maps = AnomalyMapGenerator((16, 16), (4, 4), CellGeometry(4.0, 1.5), weights=(0.7, 0.3))
+    maps = AnomalyMapGenerator(weights=(0.7, 0.3))
     expected = 0
     probe = [generator.gamma(2.0, size=(2, 1, 16, 16)).astype(np.float32) for _ in range(2)]
     for branch, weight in enumerate((0.7, 0.3)):
@@ -51,17 +51,17 @@ def test_maps_follow_equations_15_to_20():
 
 
 def test_a_branch_without_scale_stays_finite():
-    maps = AnomalyMapGenerator((8, 8), (2, 2), CellGeometry(4.0, 1.5))
+    maps = AnomalyMapGenerator()
     maps.calibrate(0, torch.tensor([0.5, 0.5]))
     assert maps([torch.full((1, 1, 8, 8), 0.5), None]).isfinite().all()
 
 
 def test_an_anomalous_cell_shows_at_the_pixels_that_it_saw():
     """Cell (10, 40) of a PDN sees the pixels 40..72 and 160..192: the maximum lies in their middle."""
-    maps = AnomalyMapGenerator((256, 256), (56, 56), CellGeometry(4.0, 16.0))
+    cells = CellMap((256, 256), (56, 56), CellGeometry(4.0, 16.0))
     nll = torch.zeros(1, 56, 56)
     nll[0, 10, 40] = 1
-    peak = maps.local_map(nll)[0, 0].flatten().argmax().item()
+    peak = cells(nll)[0, 0].flatten().argmax().item()
     assert divmod(peak, 256) == (56, 176)
 
 
@@ -71,13 +71,13 @@ def test_cells_of_calibration_images_are_judged_as_those_of_new_images(images):
     torch.manual_seed(0)
     restless = torch.ones(16, 16)
     restless[:3] = 5  # a border that varies more than the rest
-    maps = AnomalyMapGenerator((64, 64), (16, 16), CellGeometry(4.0, 1.5))
+    cells = CellMap((64, 64), (16, 16), CellGeometry(4.0, 1.5))
     own, new, raw = [], [], []
     for _ in range(40):
         draw = 10 + restless * torch.randn(images + 20, 16, 16)
-        own.append(maps.calibrate_cells(draw[:images]).flatten(1).max(1).values)
-        judged = (draw[images:] - maps.cell_mean) / maps.cell_std
-        new.append(judged.flatten(1).max(1).values)
+        own.append(cells.calibrate(draw[:images]).flatten(1).max(1).values)
+        new.append(cells(draw[images:]).flatten(1).max(1).values)
+        judged = (draw[images:] - cells.mean) / cells.std
         raw.append((judged[:, :3].std() / judged[:, 3:].std()).item())
     assert torch.cat(own).mean().item() == pytest.approx(torch.cat(new).mean().item(), rel=0.1)
     assert np.mean(raw) < 3.5  # the border no longer decides everything: 5 before

@@ -1,0 +1,50 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""A training that Lightning can start once for each process: ``python distributed_worker.py ROOT OUTPUT DEVICES``."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+from anomalib.engine import Engine
+
+from anomalib_vmpfd import SampleParts, VmpfdAd
+
+IMAGES = 60
+
+
+def run(root: Path, output: Path, devices: int, accelerator: str = "cpu") -> None:
+    """Train and test; the first process writes what came out, every process what it knows."""
+    # one step an epoch with all images, so that their order cannot matter
+    datamodule = SampleParts(
+        root=root,
+        train_batch_size=IMAGES // devices,
+        eval_batch_size=8,
+        num_workers=0,
+        val_split_mode="none",
+        seed=0,
+    )
+    model = VmpfdAd(image_size=(64, 64), depth=1, dim=32, num_components=128, epochs=3, visualizer=False)
+    engine = Engine(
+        accelerator=accelerator,
+        devices=devices,
+        strategy="ddp" if devices > 1 else "auto",
+        default_root_dir=output,
+        logger=False,
+        limit_val_batches=0,
+        enable_progress_bar=False,
+    )
+    engine.fit(model, datamodule=datamodule)
+    rank = engine.trainer.global_rank
+    torch.save(model.state_dict(), output / f"state-{devices}-{rank}.pt")
+    metrics = engine.test(model, datamodule=datamodule, verbose=False)[0]
+    (output / f"metrics-{devices}-{rank}.json").write_text(json.dumps(metrics), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    torch.set_num_threads(1)
+    run(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])

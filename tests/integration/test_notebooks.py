@@ -1,0 +1,56 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The notebooks run from a clean kernel in an empty folder, and what is committed of them can be read without one."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import nbformat
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
+
+
+def test_all_are_here():
+    names = ["00_quickstart", "01_heatmaps", "02_side_by_side", "03_your_own_folder", "04_inside_the_model"]
+    assert [path.stem for path in NOTEBOOKS] == names
+
+
+@pytest.fixture(scope="module")
+def runner():
+    """The script that the committed outputs come from."""
+    spec = importlib.util.spec_from_file_location("run_notebooks", REPOSITORY / "scripts" / "run_notebooks.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_runs_from_a_clean_kernel(runner, path, tmp_path):
+    notebook = runner.clean(runner.run(nbformat.read(path, as_version=4), tmp_path), tmp_path)
+    committed = nbformat.read(path, as_version=4)
+    kinds = [[pictures(cell) for cell in n.cells] for n in (notebook, committed)]
+    assert kinds[0] == kinds[1], "the committed outputs are of another version of the notebook; run `make notebooks`"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_committed_outputs_show_pictures_and_nothing_of_the_machine(path):
+    notebook = nbformat.read(path, as_version=4)
+    assert sum(map(pictures, notebook.cells)) >= 2
+    assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
+    text = "".join(
+        json.dumps({k: v for k, v in output.items() if k != "data"}) + str(output.get("data", {}).get("text/plain", ""))
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+    )
+    for trace in ("/home/", "/root/", "/tmp/", "/Users/", "site-packages", "Warning", "Traceback"):
+        assert trace not in text
+    assert path.stat().st_size < 1_000_000
+
+
+def pictures(cell) -> int:
+    """Number of pictures among the outputs of a cell."""
+    return sum("image/png" in output.get("data", {}) for output in cell.get("outputs", []))
