@@ -35,4 +35,5 @@ class FeatureCache:
         """Features ``(B, C, h, w)`` in float32, or ``None`` unless every path is known."""
         if not all(path in self._features for path in paths):
             return None
-        return torch.stack([self._features[path] for path in paths]).to(device, torch.float32)
+        # one by one: autocast in bfloat16 cannot stack the half precision of the cache
+        return torch.stack([self._features[path].to(device, torch.float32) for path in paths])
