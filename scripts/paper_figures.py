@@ -79,16 +79,11 @@ def main() -> None:
     redrawing = {label: models[label] for label, values in seen.items() if "reconstruction" in values}
     if redrawing:
         save(f.reconstruction_comparison(shown, redrawing), "figure5_reconstructions.png")
-    features = {}
-    with torch.inference_mode():
-        for label, model in models.items():
-            if getattr(model.model, "encoder", None) is not None:
-                features[label] = model.model.encoder(2 * model.pre_processor(shown) - 1)
-                if model.model.density is not None:
-                    features.setdefault(
-                        f"Descriptor {model.model.descriptor.name.removeprefix('timm/')}",
-                        model.model.descriptor(model.pre_processor(shown)),
-                    )
+    features = {
+        label: f.encoder_features(model, shown)
+        for label, model in models.items()
+        if getattr(model.model, "encoder", None) is not None
+    }
     if features:
         save(f.feature_maps(shown, features), "figure6_features.png")
     first = next(iter(models.values()))

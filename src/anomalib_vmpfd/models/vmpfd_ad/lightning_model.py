@@ -36,6 +36,8 @@ from anomalib_vmpfd.components.normal_images import NormalImages
 from anomalib_vmpfd.components.post_processor import RankPreservingPostProcessor
 from anomalib_vmpfd.components.recipe import apply_recipe_length
 from anomalib_vmpfd.components.vision_mamba import weight_decay_groups
+from anomalib_vmpfd.visualization import HeatmapVisualizer
+from anomalib_vmpfd.visualization.fit_summary import log_fit_summary
 
 from .torch_model import VmpfdAdModel
 
@@ -104,7 +106,7 @@ class VmpfdAd(AnomalibModule):
         pre_processor (PreProcessor | bool): Pre-processor; ``True`` resizes to ``image_size``.
         post_processor (PostProcessor | bool): Post-processor; ``True`` is a :class:`RankPreservingPostProcessor`.
         evaluator (Evaluator | bool): Evaluator; ``True`` is anomalib's default.
-        visualizer (Visualizer | bool): Visualizer; ``True`` is anomalib's default.
+        visualizer (Visualizer | bool): Visualizer; ``True`` is a :class:`HeatmapVisualizer`.
 
     Example:
         >>> from anomalib_vmpfd import VmpfdAd
@@ -217,6 +219,11 @@ class VmpfdAd(AnomalibModule):
             PreProcessor: Pre-processor with one resize.
         """
         return PreProcessor(transform=Compose([Resize(tuple(image_size or (256, 256)), antialias=True)]))
+
+    @classmethod
+    def configure_visualizer(cls) -> HeatmapVisualizer:
+        """Pictures of what every branch saw."""
+        return HeatmapVisualizer()
 
     @property
     def trainer_arguments(self) -> dict[str, Any]:
@@ -352,6 +359,10 @@ class VmpfdAd(AnomalibModule):
         if self.trainer.state.fn == TrainerFn.FITTING and thresholds_known and not watched:
             return batch
         return batch.update(**self.model(batch.image)._asdict())
+
+    def on_fit_end(self) -> None:
+        """Say what was learnt, where it is and what to type next."""
+        log_fit_summary(self)
 
     @torch.no_grad()
     def explain(self, images: Tensor) -> dict[str, Tensor]:
