@@ -18,7 +18,7 @@ import tiny
 EPOCHS = 4
 # imports anomalib once, and starts a clean process in no time
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["anomalib.engine", "anomalib_vmpfd.models.vmpfd_ad", "anomalib.data", "hookup"])
+CONTEXT.set_forkserver_preload(["anomalib.engine", "anomalib_vmpfd.models.vmpfd_ad", "anomalib.data"])
 
 
 def checkpoints(results: Path) -> list[Path]:

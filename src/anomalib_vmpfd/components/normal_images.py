@@ -89,9 +89,6 @@ class NormalImages:
 
         Yields:
             Batch: Images in [0, 1] of shape ``(B, 3, H, W)`` and their paths.
-
-        Raises:
-            ValueError: If an image cannot be read; names it.
         """
         loader = self._trainer.train_dataloader
         dataset = copy.copy(loader.dataset)
@@ -102,12 +99,6 @@ class NormalImages:
             num_workers=loader.num_workers,
             collate_fn=loader.collate_fn,
         )
-        try:
-            for batch in tqdm(batches, description, leave=False, disable=not self._trainer.is_global_zero):
-                batch.image = batch.image.to(device)
-                yield batch
-        except OSError as error:
-            # from a worker process the message is a traceback, the file in its last line
-            reason = str(error).strip().splitlines()[-1]
-            msg = f"A normal training image cannot be read ({reason}). Replace or remove that file and start again."
-            raise ValueError(msg) from error
+        for batch in tqdm(batches, description, leave=False, disable=not self._trainer.is_global_zero):
+            batch.image = batch.image.to(device)
+            yield batch

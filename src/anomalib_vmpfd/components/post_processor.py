@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .calibration import bounded, threshold_at_fpr
 
+BELOW_HALF = 0.5 - 2**-24
 Threshold = Literal["normals", "f1"]
 
 
@@ -105,4 +106,6 @@ class RankPreservingPostProcessor(PostProcessor):
         # one score in all, or none: any positive range keeps the order
         value_range = torch.where(value_range > 0, value_range, torch.ones_like(value_range))
         normalized = bounded((preds - threshold) / value_range)
+        # rounding must not lift a score that is just below the threshold up to it
+        normalized = torch.where(preds < threshold, normalized.clamp_max(BELOW_HALF), normalized)
         return torch.where(torch.isnan(threshold), preds, normalized)

@@ -16,6 +16,7 @@ See Also:
     :class:`anomalib_vmpfd.models.vmpfd_ad.torch_model.VmpfdAdModel`
 """
 
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -27,11 +28,14 @@ from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
 from lightning import seed_everything
+from lightning.pytorch import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 from torchvision.transforms.v2 import Compose, Resize
 
+from anomalib_vmpfd.components.checkpoint_io import keep_checkpoints_whole, readable
+from anomalib_vmpfd.components.image_errors import ImageErrors
 from anomalib_vmpfd.components.normal_images import NormalImages
 from anomalib_vmpfd.components.post_processor import RankPreservingPostProcessor
 from anomalib_vmpfd.components.recipe import apply_recipe_length
@@ -246,8 +250,19 @@ class VmpfdAd(AnomalibModule):
         scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    def configure_callbacks(self) -> list[Callback]:
+        """Add the callback that names images which cannot be read."""
+        return [*super().configure_callbacks(), ImageErrors()]
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: str | Path, **kwargs) -> "VmpfdAd":
+        """Load a checkpoint without running code from it; a damaged one is named."""
+        with readable(checkpoint_path):
+            return super().load_from_checkpoint(checkpoint_path, **kwargs)
+
     def setup(self, stage: str) -> None:
         """Check the size of the images and apply the recipe's length."""
+        keep_checkpoints_whole(self.trainer)
         size = self.input_size
         if size is not None and tuple(size) != self.model.image_size:
             msg = (

@@ -271,7 +271,8 @@ class VmpfdAdModel(nn.Module):
 
     def predictions(self, maps: tuple[Tensor | None, Tensor | None]) -> InferenceBatch:
         """Fuse LAM and GAM to bounded maps and scores, equations 17, 20 and 21."""
-        anomaly_map = bounded(self.anomaly_map_generator(maps))
+        # what cannot be judged, as an image that is not finite, must not pass as normal
+        anomaly_map = bounded(self.anomaly_map_generator(maps)).nan_to_num(nan=1.0)
         return InferenceBatch(pred_score=anomaly_map.amax((1, 2, 3)), anomaly_map=anomaly_map)
 
     @torch.no_grad()
