@@ -153,7 +153,7 @@ def test_a_resumed_training_ends_like_an_uninterrupted_one(sample_root, tmp_path
 @pytest.mark.parametrize(("given", "expected"), [({}, 2), ({"max_epochs": 3}, 3), ({"max_epochs": 1000}, 1000)])
 def test_the_recipe_ends_a_bare_training_and_a_users_value_wins(sample_root, tmp_path, given, expected):
     runner = engine(tmp_path, callbacks=[StopAfter(0)] if given else [], **given)
-    runner.fit(VmpfdAd(**SMALL, branches="density", features="descriptor"), datamodule=parts(sample_root))
+    runner.fit(VmpfdAd(**SMALL, branches="density"), datamodule=parts(sample_root))
     assert runner.trainer.max_epochs == expected
     if not given:
         assert runner.trainer.current_epoch == expected
@@ -163,7 +163,7 @@ def test_training_and_calibration_never_read_a_test_image(sample_root, tmp_path)
     root = shutil.copytree(sample_root, tmp_path / "data")
     for image in (root / "washer" / "test").rglob("*.png"):
         image.write_bytes(b"")
-    model = VmpfdAd(**SMALL, branches="density", features="descriptor")
+    model = VmpfdAd(**SMALL, branches="density")
     engine(tmp_path, max_epochs=1).fit(model, datamodule=parts(root))
     assert model.post_processor.image_threshold.isfinite()
 
@@ -209,7 +209,7 @@ def test_every_ablation_of_tables_5_to_7_trains(sample_root, tmp_path):
         {"reconstruct": "pixels"},
         {"reconstruct": "pixels", "encoder": "cnn", "map_weights": (0.5, 0.5)},
         {"branches": "reconstruction"},
-        {"features": "encoder"},
+        {"mixture": "predicted", "num_components": 2, "features": "encoder"},
         {"descriptor": "pdn_small", "grid": 4, "target": "self", "mixture": "predicted", "num_components": 3},
         {"mixture": "predicted", "num_components": 2, "covariance": "full", "depth": 0},
     )):
@@ -231,7 +231,7 @@ def test_every_ablation_of_tables_5_to_7_trains(sample_root, tmp_path):
         ({"descriptor": "timm/no_such_net", "descriptor_layers": ["a"]}, "timm knows no backbone 'no_such_net'"),
         ({"descriptor": "pdn_small", "descriptor_layers": ["conv1"]}, "has one output"),
         ({"features": "all"}, "Unknown features='all'; choose one of 'fused'"),
-        ({"target": "self"}, "give target='descriptor'"),
+        ({"target": "self"}, "belong to mixture=.predicted."),
     ],
 )
 def test_bad_arguments_end_in_one_sentence_with_the_cure(arguments, message):

@@ -155,7 +155,7 @@ class Watched(Callback):
 def watched(parts, tmp_path_factory):
     seen = Watched()
     runner = tiny.engine(tmp_path_factory.mktemp("watched"), callbacks=[seen], max_epochs=1)
-    runner.fit(tiny.model(branches="density", features="descriptor"), datamodule=tiny.data(parts))
+    runner.fit(tiny.model(branches="density"), datamodule=tiny.data(parts))
     return seen.seen
 
 

@@ -38,6 +38,7 @@ from anomalib_vmpfd.components.checkpoint_io import keep_checkpoints_whole, read
 from anomalib_vmpfd.components.image_errors import ImageErrors
 from anomalib_vmpfd.components.normal_images import NormalImages
 from anomalib_vmpfd.components.post_processor import RankPreservingPostProcessor
+from anomalib_vmpfd.components.pre_processor import AntialiasedPreProcessor
 from anomalib_vmpfd.components.recipe import apply_recipe_length
 from anomalib_vmpfd.components.vision_mamba import weight_decay_groups
 from anomalib_vmpfd.visualization import HeatmapVisualizer
@@ -90,7 +91,7 @@ class VmpfdAd(AnomalibModule):
         train_cells (int | None): Random cells of an image that a step learns from; ``None`` for all.
             Defaults to ``32``.
         lambda_mse (float): Weight of the squared error, equation 8. Defaults to ``5.0``.
-        map_weights (tuple[float, float]): Weights of the local and the global map. Defaults to ``(0.75, 0.25)``.
+        map_weights (tuple[float, float]): Weights of the local and the global map. Defaults to ``(0.5, 0.5)``.
         smoothing (float): Standard deviation in pixels of the Gaussian over the maps. Defaults to ``0.0``.
         map_quantiles (tuple[float, float]): Quantiles that become 0 and 1 of each map, equations 15 to 20.
             Defaults to ``(0.9, 0.995)``.
@@ -104,7 +105,7 @@ class VmpfdAd(AnomalibModule):
         lr (float): Learning rate of AdamW. Defaults to ``1e-3``.
         lr_schedule (str): ``"cosine"`` to zero over the training or ``"constant"``. Defaults to ``"cosine"``.
         weight_decay (float): Weight decay. Defaults to ``1e-4``.
-        epochs (int): Length of the recipe, for trainings without ``max_epochs``. Defaults to ``10``.
+        epochs (int): Length of the recipe, for trainings without ``max_epochs``. Defaults to ``5``.
         cache_mb (float): Memory in megabytes for descriptors of images that are not augmented. Defaults to ``2048``.
         seed (int): Seeds weights, order of the images and the held-out images. Defaults to ``0``.
         pre_processor (PreProcessor | bool): Pre-processor; ``True`` resizes to ``image_size``.
@@ -143,7 +144,7 @@ class VmpfdAd(AnomalibModule):
         sigma_floor: float = 0.05,
         train_cells: int | None = 32,
         lambda_mse: float = 5.0,
-        map_weights: tuple[float, float] = (0.75, 0.25),
+        map_weights: tuple[float, float] = (0.5, 0.5),
         smoothing: float = 0.0,
         map_quantiles: tuple[float, float] = (0.9, 0.995),
         cell_calibration: bool = True,
@@ -154,7 +155,7 @@ class VmpfdAd(AnomalibModule):
         lr: float = 1e-3,
         lr_schedule: Literal["cosine", "constant"] = "cosine",
         weight_decay: float = 1e-4,
-        epochs: int = 10,
+        epochs: int = 5,
         cache_mb: float = 2048,
         seed: int = 0,
         pre_processor: PreProcessor | bool = True,
@@ -222,7 +223,7 @@ class VmpfdAd(AnomalibModule):
         Returns:
             PreProcessor: Pre-processor with one resize.
         """
-        return PreProcessor(transform=Compose([Resize(tuple(image_size or (256, 256)), antialias=True)]))
+        return AntialiasedPreProcessor(Compose([Resize(tuple(image_size or (256, 256)), antialias=True)]))
 
     @classmethod
     def configure_visualizer(cls) -> HeatmapVisualizer:
@@ -296,6 +297,7 @@ class VmpfdAd(AnomalibModule):
             batches = self._normals.batches(learnt, "Describing normal images", self.device)
             described = (self._normals.describe(batch.image, batch.image_path) for batch in batches)
             self.model.fit_normals(described, len(learnt))
+        self._share_state()
 
     def on_train_epoch_start(self) -> None:
         """Seed each epoch by its number, so that a resumed training sees the images in the same order."""
@@ -321,6 +323,8 @@ class VmpfdAd(AnomalibModule):
         """
         del args, kwargs
         keep = [i for i, path in enumerate(batch.image_path) if not self._normals.is_held_out(path)]
+        # processes average their gradients as if each had the same number of images
+        mean = self.trainer.strategy.reduce(torch.tensor(float(len(keep)), device=self.device), reduce_op="mean")
         if not keep:
             # every process of a distributed training has to take part in the step
             return {"loss": sum(0.0 * p.sum() for p in self.parameters() if p.requires_grad)}
@@ -343,7 +347,7 @@ class VmpfdAd(AnomalibModule):
             raise ValueError(msg)
         for name, value in {**terms, "loss": loss}.items():
             self.log(f"train_{name}", value.detach(), on_epoch=True, prog_bar=True, batch_size=len(keep))
-        return {"loss": loss}
+        return {"loss": loss * len(keep) / mean}
 
     def on_train_epoch_end(self) -> None:
         """Calibrate, so that every checkpoint is whole."""
@@ -403,6 +407,7 @@ class VmpfdAd(AnomalibModule):
         if self._calibrated_step == self.global_step:
             return
         self._calibrated_step = self.global_step
+        self._share_state()
         was_training = self.model.training
         self.model.eval()
         seen = []
@@ -414,3 +419,30 @@ class VmpfdAd(AnomalibModule):
         if isinstance(self.post_processor, RankPreservingPostProcessor):
             self.post_processor.calibrate(predictions.pred_score, predictions.anomaly_map)
         self.model.train(was_training)
+
+    def to_onnx(
+        self,
+        export_root: Path | str,
+        model_file_name: str = "model",
+        input_size: tuple[int, int] | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> Path:
+        """Export to ONNX as anomalib does, in the operator set that the model needs.
+
+        Args:
+            export_root (Path | str): Folder of the export.
+            model_file_name (str): Name of the file without its suffix.
+            input_size (tuple[int, int] | None): Fixed height and width of the images; ``None`` takes any.
+            **kwargs (Any): Further arguments of ``torch.onnx.export``.
+
+        Returns:
+            Path: The file.
+        """
+        # torch writes no older one, and anomalib's request for 14 would end in a page of failed conversions
+        return super().to_onnx(export_root, model_file_name, input_size, **({"opset_version": 18} | kwargs))
+
+    def _share_state(self) -> None:
+        """Give all processes of a distributed training what the first one knows: they fit and calibrate alike."""
+        if self.trainer.world_size > 1:
+            for value in self.state_dict().values():
+                torch.distributed.broadcast(value, src=0)

@@ -100,7 +100,7 @@ class VmpfdAdModel(nn.Module):
         sigma_floor: float = 0.05,
         train_cells: int | None = None,
         lambda_mse: float = 5.0,
-        map_weights: tuple[float, float] = (0.75, 0.25),
+        map_weights: tuple[float, float] = (0.5, 0.5),
         smoothing: float = 0.0,
     ) -> None:
         super().__init__()
@@ -193,16 +193,16 @@ class VmpfdAdModel(nn.Module):
 
         def watched() -> Iterable[Tensor]:
             for batch in described:
-                sample = torch.randperm(batch.shape[2] * batch.shape[3])[:per_image]
-                cells.append(batch.flatten(2)[..., sample])
+                # drawn image by image: the same cells in batches of any size
+                cells.extend(image[:, torch.randperm(image.shape[1])[:per_image]] for image in batch.flatten(2))
                 if isinstance(self.decoder, DescriptorDecoder):
                     tokens.append(F.adaptive_avg_pool2d(batch, self.tokens))
                 yield batch
 
         self.descriptor.fit_statistics(watched())
         if isinstance(self.density, PrototypeMixtureHead):
-            pool = self.descriptor.normalize(torch.cat(cells)[..., None])
-            self.density.fit_prototypes(rearrange(pool, "b c n 1 -> (b n) c"))
+            pool = self.descriptor.normalize(torch.cat(cells, dim=1)[None, ..., None])
+            self.density.fit_prototypes(rearrange(pool, "1 c n 1 -> n c"))
         if isinstance(self.decoder, DescriptorDecoder):
             self.decoder.fit_components(self.descriptor.normalize(torch.cat(tokens)))
 
