@@ -99,16 +99,12 @@ def test_prototypes_are_finite_and_farther_is_more_anomalous(seed, count, spread
 
 
 @quick
-@given(seed=st.integers(0, 2**31), value=floats(1e4))
-def test_training_on_one_value_keeps_parameters_finite(seed, value):
-    torch.manual_seed(seed)
-    head = prototypes(torch.full((20, 6), value)).train()
-    optimizer = torch.optim.AdamW(head.parameters(), lr=0.1)
-    for _ in range(5):
-        optimizer.zero_grad()
-        head.loss(torch.full((2, 6, 2, 2), value), torch.randn(2, 4, 2, 2)).mean().backward()
-        optimizer.step()
-    assert all(parameter.isfinite().all() for parameter in head.parameters())
+@given(value=floats(1e6))
+def test_normals_that_are_all_the_same_are_at_distance_zero(value):
+    cells = torch.full((20, 6), value)
+    score = prototypes(cells).score(cells[:4].T.reshape(1, 6, 2, 2))
+    assert score.isfinite().all()
+    assert score.max() <= 1e-3 * max(1.0, abs(value))
 
 
 lists = st.lists(floats(1e30), min_size=1, max_size=60)
