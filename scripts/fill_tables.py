@@ -1,0 +1,113 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Write the tables of README.md and of the model's README from result files, between their markers.
+
+    python scripts/fill_tables.py            fill them
+    python scripts/fill_tables.py --check    fail where a page is not what the result files say
+
+A marker is ``<!-- name -->``, closed by ``<!-- /name -->``: ``results`` and ``ablation`` come from the suites
+side_by_side and development, ``speed`` from ``results/speed/latency.csv``.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from anomalib_vmpfd.benchmark.summary import load_published
+from anomalib_vmpfd.benchmark.tables import markdown, percent
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("README.md", "src/anomalib_vmpfd/models/vmpfd_ad/README.md")
+METRICS = {"image_AUROC": "image AUROC", "pixel_AUROC": "pixel AUROC", "AUPRO": "AUPRO"}
+
+
+def accuracy(suite: str, *, published: bool) -> str:
+    """One row a model: image AUROC, pixel AUROC and AUPRO of every category and their means."""
+    path = ROOT / "results" / suite / "results.csv"
+    if not path.exists():
+        return "Not measured yet."
+    rows = pd.read_csv(path)
+    rows = rows[rows.status == "ok"]
+    categories = list(dict.fromkeys(rows.category))
+    lines = []
+    for model in dict.fromkeys(rows.model):
+        means = rows[rows.model == model].groupby("category")[list(METRICS)].mean()
+        cells = [_three(means.loc[c]) if c in means.index else "-" for c in categories]
+        whole = len(means) == len(categories)
+        lines.append([model, *cells, _three(means.mean()) if whole else "-", _training(rows[rows.model == model])])
+    if published:
+        known = load_published()
+        known = known[known.model == "VMPFD-AD"].set_index("category")
+        cells = [
+            f"{percent(known.image_AUROC[c])} / {percent(known.pixel_AUROC[c])} / -" if c in known.index else "-"
+            for c in categories
+        ]
+        lines.append(["VMPFD-AD, published", *cells, "-", "-"])
+    table = markdown(["model", *categories, "mean", "training, s (steps)"], lines)
+    commits = ", ".join(sorted({str(c)[:7] for c in rows.commit}))
+    seeds = ", ".join(str(s) for s in sorted(set(rows.seed)))
+    return (
+        f"{' / '.join(METRICS.values())}, per cent.\n\n{table}\n\n"
+        f"`results/{suite}/results.csv`; seed {seeds}, {', '.join(sorted(set(rows.device)))}, "
+        f"{', '.join(sorted({str(p) for p in rows.precision}))}, commit {commits}."
+    )
+
+
+def speed() -> str:
+    """Latency and throughput."""
+    path = ROOT / "results" / "speed" / "latency.csv"
+    if not path.exists():
+        return "Not measured yet."
+    rows = pd.read_csv(path)
+    columns = ["model", "backend", "precision", "memory_format", "batch", "latency_ms_median", "throughput_ips"]
+    table = markdown(
+        ["model", "backend", "precision", "layout", "batch", "ms", "images/s"],
+        [
+            [*(str(value) for value in row[:5]), f"{row[5]:.1f}", f"{row[6]:.1f}"]
+            for row in rows[columns].itertuples(index=False)
+        ],
+    )
+    first = rows.iloc[0]
+    return f"{table}\n\n`results/speed/latency.csv`; {first.device}, {first.threads} threads, torch {first.torch}."
+
+
+def _three(values: pd.Series) -> str:
+    return " / ".join(percent(values[metric]) for metric in METRICS)
+
+
+def _training(rows: pd.DataFrame) -> str:
+    return f"{rows.train_seconds.mean():.0f} ({rows.train_steps.mean():.0f})"
+
+
+def main() -> None:
+    """Fill the tables, or check them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    arguments = parser.parse_args()
+    tables = {
+        "results": accuracy("side_by_side", published=True),
+        "ablation": accuracy("development", published=False),
+        "speed": speed(),
+    }
+    stale = []
+    for page in PAGES:
+        path = ROOT / page
+        text = path.read_text(encoding="utf-8")
+        filled = text
+        for name, table in tables.items():
+            block = f"<!-- {name} -->\n\n{table}\n\n<!-- /{name} -->"
+            filled = re.sub(f"<!-- {name} -->.*?<!-- /{name} -->", lambda _, b=block: b, filled, flags=re.DOTALL)
+        if filled != text and arguments.check:
+            stale.append(page)
+        elif filled != text:
+            path.write_text(filled, encoding="utf-8")
+    if stale:
+        sys.exit(f"{', '.join(stale)}: not what the result files say; run `python scripts/fill_tables.py`.")
+
+
+if __name__ == "__main__":
+    main()
