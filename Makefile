@@ -3,6 +3,7 @@
 # make lint   ruff and mypy
 # make docs   the documentation as a site in build/site, warnings are errors
 # make notebooks  run all notebooks and keep their outputs
+# make reliability  every bad input and fault several times, docs/reliability.md from what happened
 # make clean  everything that the other three made
 # Another interpreter or place: make test PYTHON=python3.12 VENV=/path/to/env
 
@@ -11,7 +12,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.anomalib-vmpfd
 
-.PHONY: demo test lint docs notebooks clean env
+.PHONY: demo test lint docs notebooks reliability clean env
 
 env: $(STAMP)
 
@@ -39,6 +40,10 @@ docs: $(STAMP)
 
 notebooks: $(STAMP)
 	$(BIN)/python scripts/run_notebooks.py notebooks/*.ipynb
+
+reliability: $(STAMP)
+	$(BIN)/python scripts/compatibility.py
+	$(BIN)/python scripts/reliability_report.py
 
 clean:
 	rm -rf $(VENV) build dist datasets/sample results/VmpfdAd/SampleParts .mypy_cache .pytest_cache .ruff_cache

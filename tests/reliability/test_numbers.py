@@ -22,11 +22,11 @@ def assert_finite(model: VmpfdAd) -> None:
     assert seen.anomaly_map.isfinite().all()
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])  # on a CPU, 16-mixed is bf16-mixed
 def test_every_precision_stays_finite(precision, parts, tmp_path, case):
-    case(f"30 epochs in {precision}", "everything stays finite")
+    case(f"10 epochs in {precision}", "everything stays finite")
     model = tiny.model()
-    tiny.engine(tmp_path, max_epochs=30, precision=precision).fit(model, datamodule=tiny.data(parts))
+    tiny.engine(tmp_path, max_epochs=10, precision=precision).fit(model, datamodule=tiny.data(parts))
     assert_finite(model)
 
 
@@ -34,7 +34,7 @@ def test_every_precision_stays_finite(precision, parts, tmp_path, case):
 def test_settings_at_the_edge_stay_finite(arguments, parts, tmp_path, case):
     case(f"training with {arguments}", "everything stays finite")
     model = tiny.model(mixture="predicted", num_components=3, **arguments)
-    tiny.engine(tmp_path, max_epochs=5).fit(model, datamodule=tiny.data(parts))
+    tiny.engine(tmp_path, max_epochs=3).fit(model, datamodule=tiny.data(parts))
     assert_finite(model)
 
 

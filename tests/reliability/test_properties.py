@@ -19,7 +19,7 @@ from anomalib_vmpfd.models.vmpfd_ad.anomaly_map import AnomalyMapGenerator, Cell
 from anomalib_vmpfd.models.vmpfd_ad.loss import reconstruction_terms
 from anomalib_vmpfd.ops.selective_scan import selective_scan
 
-quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 
 
 def floats(bound: float) -> st.SearchStrategy[float]:

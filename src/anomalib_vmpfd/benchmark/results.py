@@ -203,9 +203,11 @@ def _readable(path: Path) -> Generator[None, None, None]:
     """Turn the errors of a damaged file into one that names it."""
     try:
         yield
+    except (PermissionError, FileNotFoundError):
+        raise
     except (
         ValueError, KeyError, TypeError, AttributeError, IndexError, csv.Error, EOFError, BadZipFile, zlib.error,
-        OverflowError, NotImplementedError, RecursionError, RuntimeError,
+        OSError, OverflowError, NotImplementedError, RecursionError, RuntimeError,
     ) as error:  # fmt: skip
         reason = " ".join(str(error).split())[:200]
         msg = (
