@@ -16,6 +16,7 @@ from pathlib import Path
 import tiny
 
 EPOCHS = 4
+PATIENCE = 600  # seconds; a busy machine takes minutes to import anomalib
 # imports anomalib once, and starts a clean process in no time
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["anomalib.engine", "anomalib_vmpfd.models.vmpfd_ad", "anomalib.data"])
@@ -71,18 +72,18 @@ def train(root: Path, results: Path, mark: Path, moment: str = "", checkpoint: P
         raise
 
 
-def kill_at(mark: Path, process, number: signal.Signals, seconds: float = 120) -> None:
+def kill_at(mark: Path, process, number: signal.Signals) -> None:
     """Send a signal as soon as the mark is there, and wait for the end."""
-    wait_for(mark.exists, seconds, process)
+    wait_for(mark.exists, process)
     os.kill(process.pid, number)
-    process.join(seconds)
+    process.join(PATIENCE)
     assert not process.is_alive()
 
 
-def wait_for(condition: Callable[[], bool], seconds: float, process=None) -> None:
-    deadline = time.monotonic() + seconds
+def wait_for(condition: Callable[[], bool], process) -> None:
+    deadline = time.monotonic() + PATIENCE
     while not condition():
-        assert process is None or process.is_alive(), "it ended before the fault"
+        assert process.is_alive(), "it ended before the fault"
         assert time.monotonic() < deadline
         time.sleep(0.01)
 

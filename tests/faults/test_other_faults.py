@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import CONTEXT, kill_at, small_disk, wait_for
+from processes import CONTEXT, PATIENCE, kill_at, small_disk, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="uses signals and tmpfs of Linux")
 
@@ -48,7 +48,7 @@ class Server:
                     return
                 if outer.way == "slow":
                     time.sleep(2)
-                changed = bytes(middle) if outer.way == "changed" else outer.content[middle:]
+                changed = bytes(len(outer.content) - middle) if outer.way == "changed" else outer.content[middle:]
                 self.wfile.write(changed)
 
             def log_message(self, *_args) -> None:
@@ -108,7 +108,7 @@ class Client:
         return process
 
     def error(self) -> str:
-        self.start().join(120)
+        self.start().join(PATIENCE)
         return self.answer.read_text(encoding="utf-8")
 
     def assert_nothing_passes_for_whole(self) -> None:
@@ -116,7 +116,7 @@ class Client:
 
     def assert_whole(self, state: dict[str, torch.Tensor]) -> None:
         self.server.way = "whole"
-        self.start().join(120)
+        self.start().join(PATIENCE)
         torch.testing.assert_close(torch.load(self.answer, weights_only=True), dict(state), rtol=0, atol=0)
 
 
@@ -125,9 +125,9 @@ def test_a_killed_download_begins_anew(number, server, state, tmp_path, case):
     client = Client(server, tmp_path)
     server.way = "slow"
     process = client.start()
-    wait_for(server.half.is_set, 120, process)
+    wait_for(server.half.is_set, process)
     os.kill(process.pid, number)
-    process.join(60)
+    process.join(PATIENCE)
     assert process.exitcode == -number
     client.assert_nothing_passes_for_whole()
     client.assert_whole(state)
@@ -168,7 +168,7 @@ def test_two_downloads_at_once_both_end_well(server, state, tmp_path, case):
     server.way = "slow"
     both = [client.start(), other.start()]
     for process in both:
-        process.join(120)
+        process.join(PATIENCE)
     for answer in (client.answer, other.answer):
         torch.testing.assert_close(torch.load(answer, weights_only=True), dict(state), rtol=0, atol=0)
     case("two downloads at once", "both load the whole file", nothing_lost="yes")
@@ -196,6 +196,7 @@ datasets:
 def suite(config: Path, parts: Path, output: Path, answer: Path) -> None:
     from anomalib_vmpfd.benchmark.cli import main
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a background job ignores
     with answer.open("w", encoding="utf-8") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -208,12 +209,17 @@ def suite(config: Path, parts: Path, output: Path, answer: Path) -> None:
 def start(parts, tmp_path):
     (tmp_path / "tiny.yaml").write_text(SUITE, encoding="utf-8")
 
+    begun = []
+
     def begin(output: Path, answer: str = "answer"):
         process = CONTEXT.Process(target=suite, args=(tmp_path / "tiny.yaml", parts, output, tmp_path / answer))
         process.start()
+        begun.append(process)
         return process
 
-    return begin
+    yield begin
+    for process in begun:
+        process.kill()
 
 
 def rows(output: Path) -> list[dict[str, str]]:
@@ -234,7 +240,7 @@ def undisturbed(parts, tmp_path_factory) -> list[tuple[str, ...]]:
     (folder / "tiny.yaml").write_text(SUITE, encoding="utf-8")
     process = CONTEXT.Process(target=suite, args=(folder / "tiny.yaml", parts, folder, folder / "answer"))
     process.start()
-    process.join(300)
+    process.join(PATIENCE)
     assert process.exitcode == 0, (folder / "answer").read_text(encoding="utf-8")
     return measured(folder)
 
@@ -247,7 +253,7 @@ def test_a_killed_suite_goes_on(number, start, undisturbed, tmp_path, case):
     kept = rows(tmp_path)
     assert 1 <= len(kept) < 3
     again = start(tmp_path)
-    again.join(300)
+    again.join(PATIENCE)
     assert again.exitcode == 0
     assert measured(tmp_path) == undisturbed
     assert all(row in rows(tmp_path) for row in kept), "nothing was measured twice"
@@ -258,22 +264,22 @@ def test_a_killed_suite_goes_on(number, start, undisturbed, tmp_path, case):
 def test_a_killed_run_is_a_row_and_the_suite_goes_on(start, tmp_path, case):
     process = start(tmp_path)
     log = tmp_path / "tiny" / "logs"
-    wait_for(lambda: log.is_dir() and any(log.glob("*.log")), 120, process)
+    wait_for(lambda: log.is_dir() and any(log.glob("*.log")), process)
     children: list[int] = []
 
     def child() -> bool:
         children[:] = [int(link.parts[2]) for link in Path("/proc").glob("[0-9]*/fd/1") if str(log) in _target(link)]
         return bool(children)
 
-    wait_for(child, 60, process)
+    wait_for(child, process)
     os.kill(children[0], signal.SIGKILL)
-    process.join(300)
+    process.join(PATIENCE)
     statuses = [row["status"] for row in rows(tmp_path)]
     assert sorted(status == "ok" for status in statuses) == [False, True, True]
     failed = next(status for status in statuses if status != "ok")
     assert "SIGKILL" in failed
     again = start(tmp_path)
-    again.join(300)
+    again.join(PATIENCE)
     assert [row["status"] for row in rows(tmp_path)] == ["ok"] * 3
     case(
         "SIGKILL of one run of a suite", "its row says so, the others go on, the next start measures it", failed, "yes"
@@ -291,7 +297,7 @@ def _target(link: Path) -> str:
 def test_two_suites_in_one_folder_share_the_work(start, undisturbed, tmp_path, case):
     both = [start(tmp_path, "one"), start(tmp_path, "two")]
     for process in both:
-        process.join(300)
+        process.join(PATIENCE)
     assert [process.exitcode for process in both] == [0, 0]
     assert measured(tmp_path) == undisturbed
     said = [(tmp_path / name).read_text(encoding="utf-8") for name in ("one", "two")]
@@ -306,7 +312,7 @@ def test_a_suite_on_a_full_disk_says_so(start, tmp_path, case):
         if not mounted:
             pytest.skip("no tmpfs can be mounted here")
         process = start(disk)
-        process.join(300)
+        process.join(PATIENCE)
         message = (tmp_path / "answer").read_text(encoding="utf-8").strip().splitlines()[-1]
         assert process.exitcode in {1, 2}
         assert "could not be written" in message or "No space left" in message

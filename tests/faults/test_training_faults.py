@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from processes import CONTEXT, EPOCHS, checkpoints, kill_at, limit_file_size, small_disk, train
+from processes import CONTEXT, EPOCHS, PATIENCE, checkpoints, kill_at, limit_file_size, small_disk, train
 
 from anomalib_vmpfd import VmpfdAd
 
@@ -58,7 +58,7 @@ def test_kills_at_random_moments_never_leave_half_a_checkpoint(parts, tmp_path, 
     for attempt in range(10):
         process = CONTEXT.Process(target=train, args=(parts, results / str(attempt), tmp_path / "mark"))
         process.start()
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while not (found := checkpoints(results / str(attempt))):
             assert time.monotonic() < deadline
             time.sleep(0.005)
@@ -82,7 +82,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(way, parts, undisturbed, tmp_path
         else:
             process = CONTEXT.Process(target=_train_until_the_limit, args=(parts, disk, mark, size / 2))
         process.start()
-        process.join(120)
+        process.join(PATIENCE)
         message = mark.with_suffix(".error").read_text(encoding="utf-8")
         assert process.exitcode == 1
         assert "model.ckpt could not be written (" in message
@@ -122,7 +122,7 @@ def test_two_trainings_in_one_results_folder(parts, undisturbed, tmp_path, case)
     for process in both:
         process.start()
     for process in both:
-        process.join(240)
+        process.join(PATIENCE)
     said = [mark.with_suffix(".error").read_text("utf-8") for mark in marks if mark.with_suffix(".error").exists()]
     found = checkpoints(results)
     assert len(found) == 2 - len(said), "each has a folder of its own, or said that it had none"
@@ -155,7 +155,7 @@ def test_a_worker_that_dies_under_ddp_ends_the_training(parts, tmp_path, case):
     results, mark = tmp_path / "results", tmp_path / "mark"
     process = CONTEXT.Process(target=_train_on_two, args=(parts, results, mark))
     process.start()
-    process.join(240)
+    process.join(PATIENCE)
     assert not process.is_alive(), "the other worker does not wait for ever"
     message = mark.with_suffix(".error").read_text(encoding="utf-8")
     assert process.exitcode == 1
