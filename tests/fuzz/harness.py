@@ -88,13 +88,14 @@ def mutate(generator: random.Random, data: bytes, others: list[bytes]) -> bytes:
     return bytes(content)
 
 
-def main(name: str, target: Target, seeds: Iterable[bytes]) -> None:
+def main(name: str, target: Target, seeds: Iterable[bytes], covered: Iterable[Callable]) -> None:
     """Fuzz for some time, and say how many inputs were tried.
 
     Args:
         name (str): Folder of the corpus.
         target (Target): The target.
         seeds (Iterable[bytes]): Small valid and hostile inputs.
+        covered (Iterable[Callable]): Functions whose branches guide atheris; all of torch would take minutes to load.
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=60, help="how long (%(default)s)")
@@ -106,6 +107,8 @@ def main(name: str, target: Target, seeds: Iterable[bytes]) -> None:
         return
     import atheris
 
+    for function in covered:
+        atheris.instrument_func(function)
     with tempfile.TemporaryDirectory() as folder:
         for data in inputs:
             (Path(folder) / hashlib.sha1(data).hexdigest()).write_bytes(data)
