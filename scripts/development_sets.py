@@ -14,7 +14,6 @@ or, for ``texture``, from photographs in ``natural``.
 import argparse
 import logging
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -46,7 +45,7 @@ class Planter:
         self.others = others
         self.rng = rng
         self.perlin = PerlinAnomalyGenerator(textures, probability=1.0, blend_factor=(0.1, 0.7))
-        self.kinds: dict[str, Callable[[Image], Image]] = {
+        self.kinds = {
             kind: getattr(self, kind) for kind in ("texture", "cutpaste", "scratch", "warp", "erase", "misplace")
         }
 
