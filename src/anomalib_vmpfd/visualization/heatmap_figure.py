@@ -82,7 +82,7 @@ def heatmap_figure(
         scale (Normalize | None): Scale of the maps. Defaults to ``None``: :func:`calibrated_scale`.
         threshold (float | None): Pixel threshold on the scale of the maps, marked at the colour bar.
         panel_size (int): Longer side of a panel in pixels.
-        columns (int | None): Panels in a row. Defaults to ``None``: up to four in one row, more in two.
+        columns (int | None): Panels in a row. Defaults to ``None``: one row, or of more than four the maps in a second.
 
     Returns:
         Figure: The figure, independent of pyplot.
@@ -93,11 +93,16 @@ def heatmap_figure(
     if not panels:
         msg = "A picture needs at least one panel; give an image or a map."
         raise ValueError(msg)
-    columns = columns or (len(panels) if len(panels) <= 4 else -(-len(panels) // 2))
-    rows = -(-len(panels) // columns)
+    first_map = next((index for index, panel in enumerate(panels) if panel.kind == "map"), None)
+    if columns is None and len(panels) > 4 and first_map:
+        in_rows = [first_map, len(panels) - first_map]
+    else:
+        columns = columns or len(panels)
+        in_rows = [min(columns, len(panels) - start) for start in range(0, len(panels), columns)]
+    places = [(row, column) for row, count in enumerate(in_rows) for column in range(count)]
+    rows, columns = len(in_rows), max(in_rows)
     height, width = panels[0].values.shape[:2]
     w, h = (max(1, round(panel_size * side / max(height, width))) for side in (width, height))
-    first_map = next((index for index, panel in enumerate(panels) if panel.kind == "map"), None)
     bar = 0 if first_map is None else BAR
     content = columns * w + (columns + 1) * MARGIN + bar
     total_w = max(content, MIN_WIDTH)
@@ -113,14 +118,12 @@ def heatmap_figure(
     for text, y, size, weight in ((title, 8, 11, "bold"), (subtitle, 28 if title else 8, 10, "normal")):
         _write(axes, MARGIN, y, text, room=total_w - 2 * MARGIN, va="top", size=size, weight=weight)
     scale = scale or calibrated_scale()
-    for index, panel in enumerate(panels):
-        row, column = divmod(index, columns)
+    for panel, (row, column) in zip(panels, places, strict=True):
         x, y = left + MARGIN + column * (w + MARGIN), header + LABEL + row * (h + LABEL + MARGIN)
         _draw(axes, panel, (x, y, w, h), scale)
     if first_map is not None:
-        row = first_map // columns
-        in_row = min(columns, len(panels) - row * columns)
-        corner = (left + MARGIN + in_row * (w + MARGIN), header + LABEL + row * (h + LABEL + MARGIN))
+        row, _ = places[first_map]
+        corner = (left + MARGIN + in_rows[row] * (w + MARGIN), header + LABEL + row * (h + LABEL + MARGIN))
         _color_bar(axes, (*corner, 14, h), scale, threshold)
     return figure
 
