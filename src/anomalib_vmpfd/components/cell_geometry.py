@@ -77,3 +77,22 @@ def resampling_matrix(cells: int, source: CellGeometry, points: int, target: Cel
     pooled = max(1, round(cells * min(1.0, source.stride / target.stride)))
     pooling = pooling_matrix(cells, pooled)
     return interpolation_matrix(pooled, source.pooled(cells / pooled), points, target) @ pooling
+
+
+def resample(values: Tensor, rows: Tensor | None, columns: Tensor | None) -> Tensor:
+    """Bring maps to another grid: ``rows @ values @ columns.T``.
+
+    Args:
+        values (Tensor): Maps of shape ``(..., h, w)``.
+        rows (Tensor | None): Matrix ``(H, h)``; ``None`` for the identity.
+        columns (Tensor | None): Matrix ``(W, w)``; ``None`` for the identity.
+
+    Returns:
+        Tensor: Maps of shape ``(..., H, W)``.
+    """
+    if columns is not None:
+        values = values @ columns.T
+    if rows is not None:
+        # also on the right: OpenVINO cannot quantise matrices on the left
+        values = (values.transpose(-1, -2) @ rows.T).transpose(-1, -2)
+    return values

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from anomalib_vmpfd.weights import WeightsError, load_backbone_state_dict, load_pdn_state_dict
 
-from .cell_geometry import CellGeometry, resampling_matrix
+from .cell_geometry import CellGeometry, resample, resampling_matrix
 
 PDN_CHANNELS = 384
 PDN_STRIDE = 4
@@ -94,7 +94,8 @@ class PatchDescriptor(nn.Module):
         for index, (size, geometry) in enumerate(zip(sizes, geometries, strict=True)):
             for axis, name_ in enumerate(("rows", "columns")):
                 matrix = resampling_matrix(size[axis], geometry, self.grid[axis], self.geometry)
-                self.register_buffer(f"{name_}_{index}", matrix, persistent=False)
+                identity = torch.equal(matrix, torch.eye(*matrix.shape))
+                self.register_buffer(f"{name_}_{index}", None if identity else matrix, persistent=False)
         self.register_buffer("mean", torch.zeros(1, self.channels, 1, 1))
         self.register_buffer("std", torch.ones(1, self.channels, 1, 1))
         self.register_buffer("is_fitted", torch.tensor(False))  # noqa: FBT003
@@ -148,7 +149,10 @@ class PatchDescriptor(nn.Module):
         if len(maps) == 1 and tuple(maps[0].shape[-2:]) == self.grid:
             return maps[0].contiguous()
         return torch.cat(
-            [getattr(self, f"rows_{i}") @ m.float() @ getattr(self, f"columns_{i}").T for i, m in enumerate(maps)],
+            [
+                resample(m.float(), getattr(self, f"rows_{i}"), getattr(self, f"columns_{i}"))
+                for i, m in enumerate(maps)
+            ],
             dim=1,
         )
 

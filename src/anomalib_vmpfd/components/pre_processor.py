@@ -11,6 +11,8 @@ from anomalib.pre_processing.utils.transform import get_exportable_transform
 from torch import Tensor
 from torchvision.transforms.v2 import Compose, Resize, Transform
 
+from .cell_geometry import resample
+
 
 class AntialiasedPreProcessor(PreProcessor):
     """anomalib's pre-processor, without the loss of antialiasing that its exports suffer.
@@ -57,8 +59,7 @@ def antialiased_resize(images: Tensor, size: Sequence[int]) -> Tensor:
     rows, columns = (
         _triangle_filter(length, points, images) for length, points in zip(images.shape[-2:], size, strict=True)
     )
-    # weights as right operands, which OpenVINO can quantise
-    return ((images @ columns.T).transpose(-1, -2) @ rows.T).transpose(-1, -2)
+    return resample(images, rows, columns)
 
 
 def _triangle_filter(length: int, points: int, like: Tensor) -> Tensor:

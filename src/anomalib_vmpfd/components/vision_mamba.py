@@ -83,17 +83,13 @@ class BidirectionalMamba(nn.Module):
         Returns:
             Tensor: Mixed tokens of shape ``(b, L, dim)``.
         """
-        length = x.shape[1]
         signal, gate = rearrange(self.in_proj(x), "b l (two e) -> two b e l", two=2)
-        both = ((self.conv1d, signal), (self.conv1d_b, signal.flip(-1)))
-        # padding on both sides, cut to the length: causal in the direction of travel
-        u = torch.stack([F.silu(conv(s)[..., :length]) for conv, s in both], dim=1)
-
         # the directions are two groups of channels of one scan: half the launches of two scans, the same numbers
-        x_weight = torch.stack([self.x_proj.weight, self.x_proj_b.weight])
-        dt_weight = torch.stack([self.dt_proj.weight, self.dt_proj_b.weight])
-        dt, B, C = torch.matmul(x_weight, u).split([self.dt_rank, self.state_dim, self.state_dim], dim=2)  # noqa: N806
-        delta = torch.matmul(dt_weight, dt)
+        inputs = [
+            self._scan_inputs(signal, self.conv1d, self.x_proj, self.dt_proj),
+            self._scan_inputs(signal.flip(-1), self.conv1d_b, self.x_proj_b, self.dt_proj_b),
+        ]
+        u, delta, B, C = (torch.stack(pair, dim=1) for pair in zip(*inputs, strict=True))  # noqa: N806
         A_log = torch.cat([self.A_log, self.A_b_log])  # noqa: N806
         y = selective_scan(
             u.flatten(1, 2),
@@ -111,6 +107,23 @@ class BidirectionalMamba(nn.Module):
         if self.divide_directions:
             y = y / 2
         return self.out_proj(y.transpose(1, 2))
+
+    def _scan_inputs(
+        self,
+        signal: Tensor,
+        conv: nn.Conv1d,
+        x_proj: nn.Linear,
+        dt_proj: nn.Linear,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return ``u``, ``delta`` ``(b, E, L)``, ``B`` and ``C`` ``(b, N, L)`` of one direction."""
+        # padding on both sides, cut to the length: causal in the direction of travel
+        u = F.silu(conv(signal)[..., : signal.shape[-1]])
+        # matrices of their own, as OpenVINO cannot quantise a stack of them
+        projected = x_proj(u.transpose(1, 2))
+        dt, B, C = projected.split([self.dt_rank, self.state_dim, self.state_dim], dim=2)  # noqa: N806
+        # the bias is added in the scan, in full precision
+        delta = F.linear(dt, dt_proj.weight)
+        return u, delta.transpose(1, 2), B.transpose(1, 2), C.transpose(1, 2)
 
 
 class VisionMambaBlock(nn.Module):

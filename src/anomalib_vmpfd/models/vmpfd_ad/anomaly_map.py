@@ -10,7 +10,7 @@ from anomalib.models.components import GaussianBlur2d
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from anomalib_vmpfd.components.cell_geometry import CellGeometry, interpolation_matrix
+from anomalib_vmpfd.components.cell_geometry import CellGeometry, interpolation_matrix, resample
 
 
 class CellMap(nn.Module):
@@ -44,7 +44,7 @@ class CellMap(nn.Module):
         The cells lie where the network really saw them: a PDN without padding has its first one 16 pixels inside the
         image.
         """
-        return (self.rows @ cells @ self.columns.T).unsqueeze(1)
+        return resample(cells, self.rows, self.columns).unsqueeze(1)
 
     @torch.no_grad()
     def calibrate(self, scores: Tensor) -> Tensor:
