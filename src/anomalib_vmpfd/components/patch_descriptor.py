@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from anomalib_vmpfd.weights import WeightsError, load_backbone_state_dict, load_pdn_state_dict
 
 from .cell_geometry import CellGeometry, resample, resampling_matrix
+from .fold_batch_norm import fold_batch_norms
 
 PDN_CHANNELS = 384
 PDN_STRIDE = 4
@@ -78,12 +79,11 @@ class PatchDescriptor(nn.Module):
             )
             raise ValueError(msg)
         self.name = name
-        self.network = _build(name, layers).eval().requires_grad_(requires_grad=False)
-        # three times as fast as the default layout on a CPU
-        self.network.to(memory_format=torch.channels_last)
-
+        self._layers = layers
+        self._example = torch.zeros(1, 3, *image_size)
+        self.network = self._frozen(_build(name, layers))
         with torch.no_grad():
-            maps = self._maps(torch.zeros(1, 3, *image_size))
+            maps = self._maps(self._example)
         self.channels = sum(m.shape[1] for m in maps)
         sizes = [(m.shape[-2], m.shape[-1]) for m in maps]
         geometries = [self._geometry(image_size, size) for size in sizes]
@@ -99,6 +99,11 @@ class PatchDescriptor(nn.Module):
         self.register_buffer("mean", torch.zeros(1, self.channels, 1, 1))
         self.register_buffer("std", torch.ones(1, self.channels, 1, 1))
         self.register_buffer("is_fitted", torch.tensor(False))  # noqa: FBT003
+
+    def _frozen(self, network: nn.Module) -> nn.Module:
+        # what light convolutions lose time with on a CPU: batch norms, and the default memory layout
+        frozen = network.eval().requires_grad_(requires_grad=False)
+        return fold_batch_norms(frozen, self._example).to(memory_format=torch.channels_last)
 
     def _geometry(self, image_size: tuple[int, int], size: tuple[int, int]) -> CellGeometry:
         if not isinstance(self.network, TimmFeatureExtractor):
@@ -120,8 +125,10 @@ class PatchDescriptor(nn.Module):
             WeightsError: If the weights cannot be had or do not fit the network.
         """
         if isinstance(self.network, TimmFeatureExtractor):
+            network = _build(self.name, self._layers)
             backbone = self.name.removeprefix("timm/")
-            self.network.feature_extractor.load_state_dict(_backbone_state_dict(backbone, self.network, source))
+            network.feature_extractor.load_state_dict(_backbone_state_dict(backbone, network, source))
+            self.network.load_state_dict(self._frozen(network).state_dict())
         else:
             small = isinstance(self.network, SmallPatchDescriptionNetwork)
             self.network.load_state_dict(load_pdn_state_dict(source, "small" if small else "medium"))
