@@ -28,7 +28,8 @@ demo: $(STAMP)
 	@echo "Checkpoint: results/VmpfdAd/SampleParts/washer/latest/weights/lightning/model.ckpt"
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	# a process a core, of one thread each: two processes of two threads on two cores wait for each other all day
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check

@@ -24,6 +24,8 @@ from .results import Results
 
 logger = logging.getLogger(__name__)
 
+LOST = "lost: "  # begins the status of a run whose row could not be written
+
 
 class BenchmarkJob(Job):
     """One run of the suite.
@@ -38,6 +40,7 @@ class BenchmarkJob(Job):
     def __init__(self, spec: RunSpec, results: Results) -> None:
         self.spec = spec
         self.results = results
+        self.lost = False
 
     def run(self, task_id: int | None = None) -> str:
         """Measure and write the row at once, so that a kill costs no finished run.
@@ -50,7 +53,12 @@ class BenchmarkJob(Job):
         """
         if task_id is not None and self.spec.trainer.get("accelerator", "auto") not in {"auto", "cpu"}:
             self.spec.trainer = self.spec.trainer | {"devices": [task_id]}
-        return self.record(run_isolated(self.spec, self.log))
+        try:
+            return self.record(run_isolated(self.spec, self.log))
+        except OSError as error:
+            # anomalib's runners would log the error, measure on and end with another one
+            self.lost = True
+            return f"{LOST}{error}"
 
     @property
     def log(self) -> Path:
@@ -143,7 +151,10 @@ class BenchmarkJobGenerator(JobGenerator):
                 if settings != spec.settings:
                     logger.warning("%s keeps a result of other settings; --force measures it again.", spec.key.stem)
                 continue
-            yield BenchmarkJob(spec, self.results)
+            job = BenchmarkJob(spec, self.results)
+            yield job
+            if job.lost:
+                return
         logger.info("Suite took %.0f s.", time.time() - started)
 
 
@@ -157,10 +168,16 @@ def run_suite(suite: Suite, folder: Path, force: bool = False) -> list[str]:
 
     Returns:
         list[str]: Status of every run measured now.
+
+    Raises:
+        OSError: If a row could not be written; the runs after it are not measured.
     """
     specs = runs(suite, checkpoints=folder / "checkpoints" if suite.keep_checkpoints else None)
     with ExitStack() as claims:
-        return _runner(suite, BenchmarkJobGenerator(specs, Results(folder), claims, force)).run({})
+        statuses = _runner(suite, BenchmarkJobGenerator(specs, Results(folder), claims, force)).run({})
+    if lost := [status for status in statuses if status.startswith(LOST)]:
+        raise OSError(lost[0].removeprefix(LOST))
+    return statuses
 
 
 def _runner(suite: Suite, generator: JobGenerator) -> Runner:

@@ -79,6 +79,23 @@ def resampling_matrix(cells: int, source: CellGeometry, points: int, target: Cel
     return interpolation_matrix(pooled, source.pooled(cells / pooled), points, target) @ pooling
 
 
+def gaussian_matrix(points: int, sigma: float) -> Tensor:
+    """Gaussian smoothing along one axis; at the border only what is there takes part.
+
+    Args:
+        points (int): Number of points.
+        sigma (float): Standard deviation in points; 0 changes nothing.
+
+    Returns:
+        Tensor: Matrix of shape ``(points, points)`` whose rows sum to one.
+    """
+    if sigma <= 0:
+        return torch.eye(points)
+    position = torch.arange(points, dtype=torch.float64)
+    weight = (-0.5 * ((position[:, None] - position) / sigma).square()).exp()
+    return (weight / weight.sum(1, keepdim=True)).float()
+
+
 def resample(values: Tensor, rows: Tensor | None, columns: Tensor | None) -> Tensor:
     """Bring maps to another grid: ``rows @ values @ columns.T``.
 

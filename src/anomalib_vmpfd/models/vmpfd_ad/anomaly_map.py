@@ -10,7 +10,7 @@ from anomalib.models.components import GaussianBlur2d
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from anomalib_vmpfd.components.cell_geometry import CellGeometry, interpolation_matrix, resample
+from anomalib_vmpfd.components.cell_geometry import CellGeometry, gaussian_matrix, interpolation_matrix, resample
 
 
 class CellMap(nn.Module):
@@ -20,6 +20,7 @@ class CellMap(nn.Module):
         image_size (tuple[int, int]): Height and width of the map in pixels.
         grid (tuple[int, int]): Number of cells.
         geometry (CellGeometry): Where the cells lie in the image.
+        sigma (float): Standard deviation in pixels of a Gaussian that smooths the maps; 0 leaves them.
     """
 
     rows: Tensor
@@ -27,10 +28,18 @@ class CellMap(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, image_size: tuple[int, int], grid: tuple[int, int], geometry: CellGeometry) -> None:
+    def __init__(
+        self,
+        image_size: tuple[int, int],
+        grid: tuple[int, int],
+        geometry: CellGeometry,
+        sigma: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.register_buffer("rows", interpolation_matrix(grid[0], geometry, image_size[0]), persistent=False)
-        self.register_buffer("columns", interpolation_matrix(grid[1], geometry, image_size[1]), persistent=False)
+        for name, cells, pixels in zip(("rows", "columns"), grid, image_size, strict=True):
+            # interpolation and smoothing are linear in each axis: one product does both
+            matrix = gaussian_matrix(pixels, sigma) @ interpolation_matrix(cells, geometry, pixels)
+            self.register_buffer(name, matrix, persistent=False)
         self.register_buffer("mean", torch.zeros(grid))
         self.register_buffer("std", torch.ones(grid))
 
@@ -39,7 +48,7 @@ class CellMap(nn.Module):
         return self.upsample((scores.float() - self.mean) / self.std)
 
     def upsample(self, cells: Tensor) -> Tensor:
-        """Linear interpolation of the cells ``(B, h, w)`` to the pixels ``(B, 1, H, W)``.
+        """Linear interpolation of the cells ``(B, h, w)`` to the pixels ``(B, 1, H, W)``, smoothed.
 
         The cells lie where the network really saw them: a PDN without padding has its first one 16 pixels inside the
         image.
@@ -75,7 +84,7 @@ class AnomalyMapGenerator(nn.Module):
 
     Args:
         weights (tuple[float, float]): Weights of LAM and GAM in TAM; a branch of weight 0 takes no part.
-        sigma (float): Standard deviation in pixels of a Gaussian that smooths both maps; 0 leaves them.
+        sigma (float): Standard deviation in pixels of the Gaussian that smooths errors of pixels; 0 leaves them.
     """
 
     quantiles: Tensor

@@ -168,10 +168,10 @@ class VmpfdAdModel(nn.Module):
                 covariance=covariance,
             )
         self.loss = VmpfdAdLoss(lambda_mse)
-        self.local_cells = CellMap(self.image_size, self.descriptor.grid, self.descriptor.geometry)
+        self.local_cells = CellMap(self.image_size, self.descriptor.grid, self.descriptor.geometry, smoothing)
         if self.decoder is not None and not self.reconstructs_pixels:
             geometry = self.descriptor.geometry.pooled(self.descriptor.grid[0] / self.tokens[0])
-            self.global_cells = CellMap(self.image_size, self.tokens, geometry)
+            self.global_cells = CellMap(self.image_size, self.tokens, geometry, smoothing)
         self.anomaly_map_generator = AnomalyMapGenerator(map_weights, smoothing)
 
     @property
@@ -263,11 +263,11 @@ class VmpfdAdModel(nn.Module):
 
     def maps(self, scores: Tensor | None, error: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         """LAM and GAM, ``(B, 1, H, W)`` each, from what :meth:`observe` saw."""
+        lam = None if scores is None else self.local_cells(scores)
+        if error is None:
+            return lam, None
         blur = self.anomaly_map_generator.blur
-        return (
-            None if scores is None else blur(self.local_cells(scores)),
-            None if error is None else blur(error.float() if self.reconstructs_pixels else self.global_cells(error)),
-        )
+        return lam, blur(error.float()) if self.reconstructs_pixels else self.global_cells(error)
 
     def predictions(self, maps: tuple[Tensor | None, Tensor | None]) -> InferenceBatch:
         """Fuse LAM and GAM to bounded maps and scores, equations 17, 20 and 21."""
@@ -296,10 +296,10 @@ class VmpfdAdModel(nn.Module):
         scores, errors = (None if parts[0] is None else torch.cat(parts) for parts in zip(*seen, strict=True))
         if cell_calibration:
             maps = (
-                None if scores is None else generator.blur(self.local_cells.calibrate(scores)),
+                None if scores is None else self.local_cells.calibrate(scores),
                 self.maps(None, errors)[1]
                 if errors is None or self.reconstructs_pixels
-                else generator.blur(self.global_cells.calibrate(errors)),
+                else self.global_cells.calibrate(errors),
             )
         else:
             maps = self.maps(scores, errors)
