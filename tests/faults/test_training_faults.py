@@ -4,6 +4,7 @@
 """A training that is killed, starved or doubled goes on from a whole checkpoint to the same end."""
 
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -137,28 +138,14 @@ def test_two_trainings_in_one_results_folder(parts, undisturbed, tmp_path, case)
          "yes")  # fmt: skip
 
 
-def _train_on_two(parts: Path, results: Path, mark: Path) -> None:
-    import processes
-    from lightning.pytorch import Callback
-
-    class Die(Callback):
-        def on_train_batch_start(self, trainer, *_args) -> None:
-            if trainer.global_rank == 1 and trainer.current_epoch == 2:
-                signal.raise_signal(signal.SIGKILL)
-
-    engine = tiny.engine
-    tiny.engine = lambda folder, callbacks=(), **arguments: engine(folder, callbacks=[*callbacks, Die()], **arguments)
-    processes.train(parts, results, mark, strategy="ddp_fork", devices=2)
-
-
 def test_a_worker_that_dies_under_ddp_ends_the_training(parts, tmp_path, case):
-    results, mark = tmp_path / "results", tmp_path / "mark"
-    process = CONTEXT.Process(target=_train_on_two, args=(parts, results, mark))
-    process.start()
-    process.join(PATIENCE)
-    assert not process.is_alive(), "the other worker does not wait for ever"
-    message = mark.with_suffix(".error").read_text(encoding="utf-8")
-    assert process.exitcode == 1
+    results, worker = tmp_path / "results", Path(__file__).with_name("dying_worker.py")
+    # the other worker must not wait for ever
+    ended = subprocess.run(
+        [sys.executable, worker, parts, results], check=False, capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert ended.returncode != 0
+    message = next(line for line in reversed(ended.stderr.splitlines()) if "Error" in line)
     (checkpoint, *_) = checkpoints(results)
     assert torch.load(checkpoint, weights_only=True)["epoch"] >= 1
     tiny.engine(tmp_path / "on", max_epochs=EPOCHS).fit(tiny.model(), datamodule=tiny.data(parts), ckpt_path=checkpoint)
