@@ -38,6 +38,7 @@ class NormalImages:
     Attributes:
         learnt (list[int]): Indices of the images to learn from.
         calibration (list[int]): Indices of the held-out images; all images where there are too few to hold any out.
+        batch_size (int): Images in a batch of :meth:`batches`.
     """
 
     def __init__(
@@ -62,6 +63,8 @@ class NormalImages:
         self._held_out = frozenset(paths[i] for i in indices)
         self.learnt = sorted(set(range(len(paths))) - set(indices))
         self.calibration = indices or self.learnt
+        # the trainer's batch size must not reach what is learnt here, not even by rounding
+        self.batch_size = min(BATCH_SIZE, trainer.train_dataloader.batch_size)
         augmented = getattr(trainer.datamodule, "train_augmentations", None) is not None
         self._cache = None if augmented else FeatureCache(cache_mb)
 
@@ -102,8 +105,7 @@ class NormalImages:
         dataset.augmentations = Resize(self._image_size, antialias=True)
         batches = DataLoader(
             Subset(dataset, indices),
-            # the trainer's batch size must not reach what is learnt here, not even by rounding
-            batch_size=min(BATCH_SIZE, loader.batch_size),
+            batch_size=self.batch_size,
             num_workers=loader.num_workers,
             collate_fn=loader.collate_fn,
         )

@@ -29,6 +29,9 @@ PDN_STRIDE = 4
 PDN_RECEPTIVE_FIELD = 33
 BUNDLED_BACKBONE = "tf_efficientnet_lite2"
 BUNDLED_LAYERS = ("blocks.2", "blocks.4")
+# Where the first cell looks, in pixels: the centre of mass of squared gradients, that is of what the trained network
+# really heeds. The support of its padded convolutions alone would put the cells up to five pixels too far on.
+BUNDLED_CENTRES = {"blocks.1": 2.5, "blocks.2": 3.5, "blocks.4": 10.0}
 
 
 class PatchDescriptor(nn.Module):
@@ -43,8 +46,8 @@ class PatchDescriptor(nn.Module):
         layers (Sequence[str | int] | None): Stages of a timm backbone as anomalib's ``TimmFeatureExtractor`` names
             them; they are brought to one grid and stacked. ``None`` for a PDN, which has one output, and for the
             stages of the bundled backbone that describe normals best.
-        grid (int | None): Cells along the shorter side of the image; ``None`` takes the grid of the coarsest stage, to
-            which the finer ones are averaged.
+        grid (int | None): Cells along the shorter side of the image; ``None`` takes the grid of the finest stage, to
+            which the coarser ones are interpolated.
 
     Attributes:
         channels (int): Number of channels ``C``.
@@ -86,11 +89,12 @@ class PatchDescriptor(nn.Module):
             maps = self._maps(self._example)
         self.channels = sum(m.shape[1] for m in maps)
         sizes = [(m.shape[-2], m.shape[-1]) for m in maps]
-        geometries = [self._geometry(image_size, size) for size in sizes]
-        coarsest = min(range(len(sizes)), key=lambda i: sizes[i])
-        ratio = 1.0 if grid is None else min(sizes[coarsest]) / grid
-        self.grid = (round(sizes[coarsest][0] / ratio), round(sizes[coarsest][1] / ratio))
-        self.geometry = geometries[coarsest].pooled(ratio)
+        names = layers or (BUNDLED_LAYERS if len(sizes) > 1 else (None,))
+        geometries = [self._geometry(image_size, size, layer) for size, layer in zip(sizes, names, strict=True)]
+        finest = max(range(len(sizes)), key=lambda i: sizes[i])
+        ratio = 1.0 if grid is None else min(sizes[finest]) / grid
+        self.grid = (round(sizes[finest][0] / ratio), round(sizes[finest][1] / ratio))
+        self.geometry = geometries[finest].pooled(ratio)
         for index, (size, geometry) in enumerate(zip(sizes, geometries, strict=True)):
             for axis, name_ in enumerate(("rows", "columns")):
                 matrix = resampling_matrix(size[axis], geometry, self.grid[axis], self.geometry)
@@ -105,14 +109,14 @@ class PatchDescriptor(nn.Module):
         frozen = network.eval().requires_grad_(requires_grad=False)
         return fold_batch_norms(frozen, self._example).to(memory_format=torch.channels_last)
 
-    def _geometry(self, image_size: tuple[int, int], size: tuple[int, int]) -> CellGeometry:
+    def _geometry(self, image_size: tuple[int, int], size: tuple[int, int], layer: str | int | None) -> CellGeometry:
         if not isinstance(self.network, TimmFeatureExtractor):
             # without padding, cell i of a PDN sees the pixels 4 i .. 4 i + 32
             return CellGeometry(PDN_STRIDE, (PDN_RECEPTIVE_FIELD - 1) / 2)
         stride = image_size[0] / size[0]
-        # TensorFlow pads even sizes at the end only, which moves every strided layer's cells by half a step
-        first = stride - 1 if self.name.startswith("timm/tf_") else (stride - 1) / 2
-        return CellGeometry(stride, first)
+        middle = (stride - 1) / 2
+        bundled = self.name == f"timm/{BUNDLED_BACKBONE}"
+        return CellGeometry(stride, BUNDLED_CENTRES.get(str(layer), middle) if bundled else middle)
 
     def load_weights(self, source: str) -> None:
         """Load pre-trained weights.

@@ -64,34 +64,51 @@ class PrototypeMixtureHead(nn.Module):
     """
 
     prototypes: Tensor
+    std: Tensor
+    sources: Tensor
 
     def __init__(self, target_channels: int, num_components: int = 4096) -> None:
         super().__init__()
         self.register_buffer("prototypes", torch.zeros(num_components, target_channels))
+        self.register_buffer("std", torch.ones(target_channels))
+        self.register_buffer("sources", torch.zeros(num_components, dtype=torch.long))
 
     @torch.no_grad()
-    def fit_prototypes(self, cells: Tensor) -> None:
+    def fit_prototypes(self, cells: Tensor, sources: Tensor | None = None) -> None:
         """Choose the prototypes.
 
         Args:
             cells (Tensor): Normalised descriptors of normal cells, ``(N, C)``.
+            sources (Tensor | None): Number of the image that each cell was taken from, ``(N,)``.
         """
+        # averages of cells spread less in some channels than in others
+        self.std.copy_(cells.std(0, unbiased=False).clamp_min(0.1))
+        cells = cells / self.std
         count = len(self.prototypes)
         # fewer cells than prototypes: repeated ones change nothing
         chosen = farthest_points(cells, count) if len(cells) > count else torch.arange(count) % len(cells)
         self.prototypes.copy_(cells[chosen])
+        if sources is not None:
+            self.sources.copy_(sources[chosen])
 
-    def score(self, y: Tensor) -> Tensor:
-        """Root mean square distance to the nearest prototype, the exponent of the likeliest Gaussian.
+    def score(self, y: Tensor, sources: Tensor | None = None) -> Tensor:
+        """Root mean square distance to the nearest prototype in units of the channels' spread over the cells.
+
+        It is the exponent of the likeliest Gaussian.
 
         Args:
             y (Tensor): Normalised descriptors, ``(B, C, h, w)``.
+            sources (Tensor | None): Numbers of these images, ``(B,)``, where prototypes were taken from them: each is
+                judged by the prototypes of the others, as if it were new.
 
         Returns:
             Tensor: Scores of shape ``(B, h, w)``.
         """
         with torch.autocast(y.device.type, enabled=False):
-            cells = rearrange(y, "b c h w -> (b h w) c").float()
-            nearest = torch.addmm(self.prototypes.square().sum(1), cells, self.prototypes.T, alpha=-2).amin(1)
-            squared = (nearest + cells.square().sum(1)).clamp_min(0) / y.shape[1]
+            cells = rearrange(y, "b c h w -> (b h w) c").float() / self.std
+            distances = torch.addmm(self.prototypes.square().sum(1), cells, self.prototypes.T, alpha=-2)
+            if sources is not None:
+                own = self.sources == sources.repeat_interleave(y.shape[2] * y.shape[3])[:, None]
+                distances.masked_fill_(own, torch.inf)
+            squared = (distances.amin(1) + cells.square().sum(1)).clamp_min(0) / y.shape[1]
         return squared.sqrt().view(y.shape[0], *y.shape[2:])

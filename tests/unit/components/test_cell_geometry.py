@@ -5,10 +5,12 @@
 
 import pytest
 import torch
+from scipy import ndimage
 from torch.nn import functional as F  # noqa: N812
 
 from anomalib_vmpfd.components.cell_geometry import (
     CellGeometry,
+    gaussian_matrix,
     interpolation_matrix,
     pooling_matrix,
     resampling_matrix,
@@ -21,6 +23,15 @@ def test_interpolation_agrees_with_torch_on_edge_to_edge_cells():
     matrix = interpolation_matrix(8, CellGeometry(4.0, 1.5), 32)
     expected = F.interpolate(values, (32, 32), mode="bilinear", align_corners=False)
     torch.testing.assert_close(matrix @ values @ matrix.T, expected, atol=1e-6, rtol=1e-6)
+
+
+def test_smoothing_by_matrices_is_the_gaussian_filter_of_scipy():
+    values = torch.rand(60, 80)
+    smoothed = gaussian_matrix(60, 4.0) @ values @ gaussian_matrix(80, 4.0).T
+    expected = torch.from_numpy(ndimage.gaussian_filter(values.numpy(), 4.0, truncate=8.0))
+    inside = (slice(16, -16), slice(16, -16))
+    torch.testing.assert_close(smoothed[inside], expected[inside], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(gaussian_matrix(9, 2.0).sum(1), torch.ones(9))
 
 
 @pytest.mark.parametrize(("cells", "pooled"), [(56, 28), (56, 8), (56, 32), (7, 7)])
@@ -42,27 +53,34 @@ def test_a_ramp_of_pixels_stays_a_ramp_on_every_grid():
     torch.testing.assert_close(resampled[inside], centres[inside])
 
 
-@pytest.mark.parametrize(
-    ("name", "layers"),
-    [("pdn_small", None), ("timm/tf_efficientnet_lite2", ["blocks.2"]), ("timm/tf_efficientnet_lite2", ["blocks.1"])],
-)
-def test_the_pixels_that_a_cell_sees_are_centred_on_its_place(name, layers):
+def test_the_pixels_that_a_cell_of_the_pdn_sees_are_centred_on_its_place():
     """The support of the gradient of one cell, found by autograd, is symmetric about the cell's centre."""
     torch.manual_seed(0)
-    descriptor = PatchDescriptor(name, (256, 256), layers)
+    descriptor = PatchDescriptor("pdn_small", (256, 256))
     images = torch.rand(1, 3, 256, 256, requires_grad=True)
-    row, column = descriptor.grid[0] // 2, descriptor.grid[1] // 2
-    maps = descriptor._maps(images)[0] if not layers else _differentiable(descriptor, images)
-    maps[0, :, row, column].sum().backward()
+    descriptor._maps(images)[0][0, :, 28, 28].sum().backward()
     support = images.grad.abs().sum((0, 1)) > 0
-    for axis, cell in ((1, row), (0, column)):
+    for axis in (0, 1):
         pixels = support.any(axis).nonzero()
         centre = (pixels.min() + pixels.max()).item() / 2
-        expected = descriptor.geometry.first + cell * descriptor.geometry.stride
         # an even receptive field has its centre between two pixels; inverted units may hide one border pixel
-        assert centre == pytest.approx(expected, abs=1.5)
+        assert centre == pytest.approx(descriptor.geometry.first + 28 * descriptor.geometry.stride, abs=1.5)
 
 
-def _differentiable(descriptor: PatchDescriptor, images: torch.Tensor) -> torch.Tensor:
-    network = descriptor.network.feature_extractor
-    return network((images - 0.5) / 0.5)[0]
+@pytest.mark.parametrize("layer", ["blocks.1", "blocks.2", "blocks.4"])
+def test_a_cell_of_the_bundled_backbone_lies_where_its_weights_look(layer):
+    """The centre of mass of the squared gradient of one cell, on pictures of blurred noise."""
+    torch.manual_seed(0)
+    descriptor = PatchDescriptor("timm/tf_efficientnet_lite2", (256, 256), [layer])
+    descriptor.load_weights("bundled")
+    cell = descriptor.grid[0] // 2
+    images = F.interpolate(torch.rand(8, 3, 64, 64), (256, 256), mode="bicubic").clamp(0, 1).requires_grad_()
+    seen = descriptor.network.feature_extractor((images - 0.5) / 0.5)[0][:, :, cell, cell]
+    energy = torch.zeros(256, 256)
+    for _ in range(4):
+        (gradient,) = torch.autograd.grad((seen * torch.randn_like(seen)).sum(), images, retain_graph=True)
+        energy += gradient.square().sum((0, 1))
+    expected = descriptor.geometry.first + cell * descriptor.geometry.stride
+    for axis in (0, 1):
+        mass = energy.sum(axis)
+        assert ((mass * torch.arange(256)).sum() / mass.sum()).item() == pytest.approx(expected, abs=1.5)

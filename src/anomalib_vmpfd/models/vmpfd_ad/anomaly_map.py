@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import torch
 from anomalib.models.components import GaussianBlur2d
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
 
 from anomalib_vmpfd.components.cell_geometry import CellGeometry, gaussian_matrix, interpolation_matrix, resample
 
@@ -56,25 +55,27 @@ class CellMap(nn.Module):
         return resample(cells, self.rows, self.columns).unsqueeze(1)
 
     @torch.no_grad()
-    def calibrate(self, scores: Tensor) -> Tensor:
+    def calibrate(self, scores: Tensor, others: Tensor | None = None) -> Tensor:
         """Learn from normal images how scores behave at each place, as at corners, edges and other restless spots.
 
         Args:
             scores (Tensor): Scores of the cells of held-out normals, ``(N, h, w)``.
+            others (Tensor | None): Scores of more normals, ``(M, h, w)``, to learn from only.
 
         Returns:
             Tensor: Maps ``(N, 1, H, W)`` as :meth:`forward` would make them of new images, each image by the others:
             thresholds from scores that an image had a part in would let too many new normals through.
         """
         scores = scores.float()
-        mean, std = _cell_statistics(scores)
+        everything = scores if others is None else torch.cat([scores, others.float()])
+        mean, std = _cell_statistics(everything)
         self.mean.copy_(mean)
         self.std.copy_(std)
-        if len(scores) == 1:
+        if len(everything) == 1:
             return self(scores)
         judged = []
         for index, image in enumerate(scores):
-            mean, std = _cell_statistics(torch.cat([scores[:index], scores[index + 1 :]]))
+            mean, std = _cell_statistics(torch.cat([everything[:index], everything[index + 1 :]]))
             judged.append((image - mean) / std)
         return self.upsample(torch.stack(judged))
 
@@ -131,20 +132,13 @@ class AnomalyMapGenerator(nn.Module):
         return (anomaly_map - start) / (end - start).clamp_min(1e-6)
 
 
-def _cell_statistics(scores: Tensor, window: int = 5, prior: float = 8.0) -> tuple[Tensor, Tensor]:
+def _cell_statistics(scores: Tensor, prior: float = 4.0) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of every cell over normal images ``(N, h, w)``, each ``(h, w)``.
 
-    Both are averaged over a window of neighbouring cells and drawn towards the whole map's by ``prior`` images' worth,
-    so that a few images suffice. Places that vary less than the median place count as that one: quiet background must
-    not turn its noise into alarms.
+    Both are drawn towards the whole map's by ``prior`` images' worth, so that a few images suffice. Places that vary
+    less than the median place count as that one: quiet background must not turn its noise into alarms.
     """
     weight = len(scores) / (len(scores) + prior)
-    mean = _box_mean(scores.mean(0), window)
-    variance = _box_mean((scores - mean).square().mean(0), window)
-    std = (weight * variance + (1 - weight) * scores.var(unbiased=False)).sqrt()
+    mean = scores.mean(0)
+    std = (weight * (scores - mean).square().mean(0) + (1 - weight) * scores.var(unbiased=False)).sqrt()
     return weight * mean + (1 - weight) * scores.mean(), std.clamp_min(std.median().clamp_min(1e-6))
-
-
-def _box_mean(values: Tensor, window: int) -> Tensor:
-    """Mean over a square window of ``(h, w)``, over the cells that exist at the borders."""
-    return F.avg_pool2d(values[None, None], window, 1, window // 2, count_include_pad=False)[0, 0]

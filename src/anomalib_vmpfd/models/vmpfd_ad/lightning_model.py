@@ -46,6 +46,9 @@ from anomalib_vmpfd.visualization.fit_summary import log_fit_summary
 
 from .torch_model import VmpfdAdModel
 
+# learnt images that show how restless a place is; more of them change little
+CELL_IMAGES = 100
+
 
 class VmpfdAd(AnomalibModule):
     """Visual Mamba and patch feature distribution (VMPFD-AD).
@@ -65,7 +68,9 @@ class VmpfdAd(AnomalibModule):
         backbone_weights (str): Weights of a timm descriptor: ``"bundled"`` (tf_efficientnet_lite2), ``"official"``
             (timm's download) or a path. Defaults to ``"bundled"``.
         grid (int | None): Cells of the local map along the shorter side. Defaults to ``None``: the grid of the
-            descriptor's coarsest stage, 16 x 16 of 16 pixels each.
+            descriptor's finest stage, 32 x 32 of 8 pixels each.
+        scales (tuple[int, ...]): Cells along the side of a square that prototypes stand for, a set of prototypes each.
+            Defaults to ``(1, 2)``.
         encoder (str): ``"vim"`` or ``"cnn"`` (table 5). Defaults to ``"vim"``.
         reconstruct (str): What the encoder reads and gives back: ``"descriptors"`` or the paper's ``"pixels"``.
             Defaults to ``"descriptors"``.
@@ -126,6 +131,7 @@ class VmpfdAd(AnomalibModule):
         pdn_weights: str = "bundled",
         backbone_weights: str = "bundled",
         grid: int | None = None,
+        scales: tuple[int, ...] = (1, 2),
         encoder: Literal["vim", "cnn"] = "vim",
         reconstruct: Literal["descriptors", "pixels"] = "descriptors",
         patch_size: int = 32,
@@ -177,6 +183,7 @@ class VmpfdAd(AnomalibModule):
                 descriptor=descriptor,
                 descriptor_layers=descriptor_layers,
                 grid=grid,
+                scales=scales,
                 encoder=encoder,
                 reconstruct=reconstruct,
                 patch_size=patch_size,
@@ -212,6 +219,7 @@ class VmpfdAd(AnomalibModule):
         self._started = False
         self._calibrated_step = -1
         self._normals: NormalImages
+        self._learnt_scores: list[Tensor] | None = None
 
     @classmethod
     def configure_pre_processor(cls, image_size: tuple[int, int] | None = None) -> PreProcessor:
@@ -284,6 +292,7 @@ class VmpfdAd(AnomalibModule):
         """Hold out normal images and learn the descriptor's statistics from the others."""
         self._started = False
         self._calibrated_step = -1
+        self._learnt_scores = None
         self._normals = NormalImages(
             self.trainer,
             self.model.descriptor,
@@ -410,15 +419,35 @@ class VmpfdAd(AnomalibModule):
         self._share_state()
         was_training = self.model.training
         self.model.eval()
+        if self._learnt_scores is None:
+            self._learnt_scores = self._observe_learnt()
+        normals = self._normals
         seen = []
-        for batch in self._normals.batches(self._normals.calibration, "Calibrating on normal images", self.device):
-            needed = self.model.needs_descriptors
-            known = self._normals.describe(batch.image, batch.image_path) if needed else None
+        for batch in normals.batches(normals.calibration, "Calibrating on normal images", self.device):
+            known = normals.describe(batch.image, batch.image_path) if self.model.needs_descriptors else None
             seen.append(self.model.observe(batch.image, known))
-        predictions = self.model.calibrate(seen, self.map_quantiles, self.cell_calibration)
+        more = self._learnt_scores
+        if more and normals.calibration == normals.learnt and len(more[0]) == len(normals.learnt):
+            # nothing is held out: at least no image is judged by its own prototypes
+            errors = None if seen[0][1] is None else torch.cat([error for _, error in seen])
+            seen, more = [(tuple(more), errors)], []
+        predictions = self.model.calibrate(seen, self.map_quantiles, self.cell_calibration, more)
         if isinstance(self.post_processor, RankPreservingPostProcessor):
             self.post_processor.calibrate(predictions.pred_score, predictions.anomaly_map)
         self.model.train(was_training)
+
+    def _observe_learnt(self) -> list[Tensor]:
+        """Scores of learnt images as if they were new; the held-out ones alone are few to know every place by."""
+        learnt = self._normals.learnt
+        if not self.model.prototypes or not self.cell_calibration or len(learnt) == 1:
+            return []
+        numbers = torch.linspace(0, len(learnt) - 1, min(CELL_IMAGES, len(learnt))).long()
+        seen = []
+        chosen = [learnt[number] for number in numbers]
+        batches = self._normals.batches(chosen, "Judging learnt images", self.device)
+        for batch, drawn in zip(batches, numbers.split(self._normals.batch_size), strict=True):
+            seen.append(self.model.observe_learnt(self._normals.describe(batch.image, batch.image_path), drawn))
+        return [torch.cat(scores) for scores in zip(*seen, strict=True)]
 
     def to_onnx(
         self,

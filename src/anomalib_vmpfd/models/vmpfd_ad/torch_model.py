@@ -47,6 +47,7 @@ class VmpfdAdModel(nn.Module):
         descriptor (str): Patch descriptor, see :class:`PatchDescriptor`.
         descriptor_layers (Sequence[int | str] | None): Stages of a timm descriptor.
         grid (int | None): Cells of the local map along the shorter side; ``None`` takes the descriptor's.
+        scales (Sequence[int]): Cells along the side of a square that prototypes stand for; a set of prototypes each.
         encoder (str): ``"vim"`` or, for table 5, ``"cnn"``.
         reconstruct (str): What the encoder reads and the decoder gives back: ``"descriptors"``, averaged to a token
             each, or the ``"pixels"`` of the paper.
@@ -63,7 +64,7 @@ class VmpfdAdModel(nn.Module):
         bottleneck (int): Channels of that code.
         mixture (str): ``"prototypes"``: equal Gaussians around normal descriptors, see :class:`PrototypeMixtureHead`;
             ``"predicted"``: Gaussians that a network predicts, equations 1 to 3.
-        num_components (int | None): Gaussians ``K`` of the mixture; ``None``: 4,096 prototypes or 10 predicted ones.
+        num_components (int | None): Gaussians ``K`` of a mixture; ``None``: 4,096 prototypes or 10 predicted ones.
         covariance (str): ``"diagonal"`` or ``"full"``, of predicted mixtures.
         beta (float): ``beta`` of equation 3.
         sigma_floor (float): Added to every predicted sigma.
@@ -82,6 +83,7 @@ class VmpfdAdModel(nn.Module):
         descriptor: str = "timm/tf_efficientnet_lite2",
         descriptor_layers: Sequence[int | str] | None = None,
         grid: int | None = None,
+        scales: Sequence[int] = (1, 2),
         encoder: Literal["vim", "cnn"] = "vim",
         reconstruct: Reconstruct = "descriptors",
         patch_size: int = 32,
@@ -143,9 +145,14 @@ class VmpfdAdModel(nn.Module):
                 else DescriptorDecoder(dim, self.descriptor.channels, self.tokens, code)
             )
 
-        self.density: nn.Module | None = None
+        self.density: MixtureDensityHead | None = None
+        self.prototypes = nn.ModuleList()
+        self.scales: tuple[int, ...] = (1,)
         if branches != "reconstruction" and mixture == "prototypes":
-            self.density = PrototypeMixtureHead(self.descriptor.channels, num_components or 4096)
+            self.scales = _checked_scales(scales, self.descriptor.grid)
+            self.prototypes.extend(
+                PrototypeMixtureHead(self.descriptor.channels, num_components or 4096) for _ in self.scales
+            )
         elif branches != "reconstruction":
             self.adapter = nn.Conv2d(self.descriptor.channels, dim, 1) if features != "encoder" else None
             self.fusion = nn.Conv2d(2 * dim, dim, 1) if features == "fused" else nn.Identity()
@@ -168,7 +175,15 @@ class VmpfdAdModel(nn.Module):
                 covariance=covariance,
             )
         self.loss = VmpfdAdLoss(lambda_mse)
-        self.local_cells = CellMap(self.image_size, self.descriptor.grid, self.descriptor.geometry, smoothing)
+        self.local_cells = nn.ModuleList(
+            CellMap(
+                self.image_size,
+                (self.descriptor.grid[0] // scale, self.descriptor.grid[1] // scale),
+                self.descriptor.geometry.pooled(scale),
+                smoothing,
+            )
+            for scale in self.scales
+        )
         if self.decoder is not None and not self.reconstructs_pixels:
             geometry = self.descriptor.geometry.pooled(self.descriptor.grid[0] / self.tokens[0])
             self.global_cells = CellMap(self.image_size, self.tokens, geometry, smoothing)
@@ -177,7 +192,7 @@ class VmpfdAdModel(nn.Module):
     @property
     def needs_descriptors(self) -> bool:
         """Whether anything here reads the frozen descriptor."""
-        return self.density is not None or not self.reconstructs_pixels
+        return bool(self.density or self.prototypes) or not self.reconstructs_pixels
 
     @torch.no_grad()
     def fit_normals(self, described: Iterable[Tensor], images: int) -> None:
@@ -187,22 +202,29 @@ class VmpfdAdModel(nn.Module):
             described (Iterable[Tensor]): Batches of what :meth:`PatchDescriptor.describe` gives for normal images.
             images (int): Number of these images.
         """
-        cells: list[Tensor] = []
+        cells: list[list[Tensor]] = [[] for _ in self.prototypes]
+        sources: list[list[int]] = [[] for _ in self.prototypes]
         tokens: list[Tensor] = []
         per_image = -(-PROTOTYPE_CELLS // images)
 
         def watched() -> Iterable[Tensor]:
+            number = 0
             for batch in described:
                 # drawn image by image: the same cells in batches of any size
-                cells.extend(image[:, torch.randperm(image.shape[1])[:per_image]] for image in batch.flatten(2))
+                for image in batch:
+                    for drawn, source, scale in zip(cells, sources, self.scales, strict=False):
+                        values = F.avg_pool2d(image, scale).flatten(1)
+                        drawn.append(values[:, torch.randperm(values.shape[1])[:per_image]])
+                        source.extend([number] * drawn[-1].shape[1])
+                    number += 1
                 if isinstance(self.decoder, DescriptorDecoder):
                     tokens.append(F.adaptive_avg_pool2d(batch, self.tokens))
                 yield batch
 
         self.descriptor.fit_statistics(watched())
-        if isinstance(self.density, PrototypeMixtureHead):
-            pool = self.descriptor.normalize(torch.cat(cells, dim=1)[None, ..., None])
-            self.density.fit_prototypes(rearrange(pool, "1 c n 1 -> n c"))
+        for head, drawn, source in zip(self.prototypes, cells, sources, strict=True):
+            pool = self.descriptor.normalize(torch.cat(drawn, dim=1)[None, ..., None])
+            head.fit_prototypes(rearrange(pool, "1 c n 1 -> n c"), torch.tensor(source, device=pool.device))
         if isinstance(self.decoder, DescriptorDecoder):
             self.decoder.fit_components(self.descriptor.normalize(torch.cat(tokens)))
 
@@ -221,7 +243,7 @@ class VmpfdAdModel(nn.Module):
             return self.predictions(self.maps(*self.observe(images, descriptors)))
         normalized, encoded, target, reconstruction = self._encode(images, descriptors)
         terms = {}
-        if isinstance(self.density, MixtureDensityHead):
+        if self.density is not None:
             x, y = self._cells(encoded, normalized)
             terms["nll"] = self.density.loss(y, x).mean() / self._likelihood_dims
         if reconstruction is not None and self.reconstructs_pixels:
@@ -230,18 +252,36 @@ class VmpfdAdModel(nn.Module):
             terms["mse"] = F.mse_loss(reconstruction, target)
         return terms
 
-    def observe(self, images: Tensor, descriptors: Tensor | None = None) -> tuple[Tensor | None, Tensor | None]:
-        """What both branches see before any calibration; ``None`` where a branch is off.
+    def observe(self, images: Tensor, descriptors: Tensor | None = None) -> tuple[tuple[Tensor, ...], Tensor | None]:
+        """What both branches see before any calibration.
 
         Args:
             images (Tensor): Images in [0, 1] of shape ``(B, 3, H, W)``.
             descriptors (Tensor | None): What :meth:`PatchDescriptor.describe` gave for them, where it is known.
 
         Returns:
-            tuple[Tensor | None, Tensor | None]: Scores of the cells, ``(B, h, w)``, equation 13, and the error of the
-            reconstruction: squared in each pixel, ``(B, 1, H, W)``, or root mean square in each token, ``(B, h', w')``.
+            tuple[tuple[Tensor, ...], Tensor | None]: Scores of the cells of each scale, ``(B, h, w)``, equation 13, and
+            the error of the reconstruction: squared in each pixel, ``(B, 1, H, W)``, or root mean square in each token,
+            ``(B, h', w')``. Of a branch that is off there are no scores or no error.
         """
         return self._judge(*self._encode(images, descriptors))
+
+    @torch.no_grad()
+    def observe_learnt(self, descriptors: Tensor, numbers: Tensor) -> tuple[Tensor, ...]:
+        """Scores of images that prototypes were taken from, each by the prototypes of the others, as if it were new.
+
+        Args:
+            descriptors (Tensor): What :meth:`PatchDescriptor.describe` gave for them.
+            numbers (Tensor): Their places among the images of :meth:`fit_normals`, ``(B,)``.
+
+        Returns:
+            tuple[Tensor, ...]: Scores of the cells of each scale, ``(B, h, w)``; none where there are no prototypes.
+        """
+        normalized = self.descriptor.normalize(descriptors)
+        return tuple(
+            head.score(F.avg_pool2d(normalized, scale), numbers.to(normalized.device))
+            for head, scale in zip(self.prototypes, self.scales, strict=False)
+        )
 
     def _judge(
         self,
@@ -249,21 +289,23 @@ class VmpfdAdModel(nn.Module):
         encoded: Tensor | None,
         target: Tensor | None,
         reconstruction: Tensor | None,
-    ) -> tuple[Tensor | None, Tensor | None]:
-        scores = error = None
-        if isinstance(self.density, PrototypeMixtureHead):
-            scores = self.density.score(normalized)
-        elif self.density is not None:
+    ) -> tuple[tuple[Tensor, ...], Tensor | None]:
+        scores: tuple[Tensor, ...] = tuple(
+            head.score(F.avg_pool2d(normalized, scale))
+            for head, scale in zip(self.prototypes, self.scales, strict=False)
+        )
+        error = None
+        if self.density is not None:
             x, y = self._cells(encoded, normalized)
-            scores = self.density.score(y, x)
+            scores = (self.density.score(y, x),)
         if reconstruction is not None:
             squared = (target - reconstruction).square().mean(1, keepdim=True)
             error = squared if self.reconstructs_pixels else squared[:, 0].sqrt()
         return scores, error
 
-    def maps(self, scores: Tensor | None, error: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        """LAM and GAM, ``(B, 1, H, W)`` each, from what :meth:`observe` saw."""
-        lam = None if scores is None else self.local_cells(scores)
+    def maps(self, scores: Sequence[Tensor], error: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """LAM and GAM, ``(B, 1, H, W)`` each, from what :meth:`observe` saw; ``None`` for a branch that is off."""
+        lam = _mean([cells(seen) for cells, seen in zip(self.local_cells, scores, strict=False)])
         if error is None:
             return lam, None
         blur = self.anomaly_map_generator.blur
@@ -278,26 +320,32 @@ class VmpfdAdModel(nn.Module):
     @torch.no_grad()
     def calibrate(
         self,
-        seen: Sequence[tuple[Tensor | None, Tensor | None]],
+        seen: Sequence[tuple[tuple[Tensor, ...], Tensor | None]],
         map_quantiles: tuple[float, float],
         cell_calibration: bool,
+        learnt: Sequence[Tensor] = (),
     ) -> InferenceBatch:
         """Set the scales of both maps from normal images, equations 15, 16, 18 and 19.
 
         Args:
-            seen (Sequence[tuple[Tensor | None, Tensor | None]]): What :meth:`observe` saw in batches of them.
+            seen (Sequence[tuple[tuple[Tensor, ...], Tensor | None]]): What :meth:`observe` saw in batches of them.
             map_quantiles (tuple[float, float]): Quantiles that become 0 and 1.
-            cell_calibration (bool): Judge every cell by how it behaves on these images first.
+            cell_calibration (bool): Judge every cell by how it behaves on normal images first.
+            learnt (Sequence[Tensor]): What :meth:`observe_learnt` saw of more images, for that.
 
         Returns:
             InferenceBatch: Scores and maps of these images as if they were new, to take thresholds from.
         """
         generator = self.anomaly_map_generator
-        scores, errors = (None if parts[0] is None else torch.cat(parts) for parts in zip(*seen, strict=True))
+        scores = [torch.cat(parts) for parts in zip(*(scores for scores, _ in seen), strict=True)]
+        errors = None if seen[0][1] is None else torch.cat([error for _, error in seen])
         if cell_calibration:
             maps = (
-                None if scores is None else self.local_cells.calibrate(scores),
-                self.maps(None, errors)[1]
+                _mean([
+                    cells.calibrate(own, more)
+                    for cells, own, more in zip(self.local_cells, scores, learnt or [None] * len(scores), strict=False)
+                ]),
+                self.maps((), errors)[1]
                 if errors is None or self.reconstructs_pixels
                 else self.global_cells.calibrate(errors),
             )
@@ -376,6 +424,17 @@ class VmpfdAdModel(nn.Module):
 def _sampled(maps: Tensor, sample: Tensor | None) -> Tensor:
     """Keep the sampled cells of ``(B, C, h, w)`` as ``(B, C, n, 1)``; all of them without a sample."""
     return maps if sample is None else maps.flatten(2)[..., sample, None]
+
+
+def _mean(maps: Sequence[Tensor]) -> Tensor | None:
+    return sum(maps) / len(maps) if maps else None
+
+
+def _checked_scales(scales: Sequence[int], grid: tuple[int, int]) -> tuple[int, ...]:
+    if not scales or min(scales) < 1 or max(scales) > min(grid):
+        msg = f"scales={tuple(scales)} must be numbers of cells from 1 to the {min(grid)} of the grid; give e.g. (1, 2)."
+        raise ValueError(msg)
+    return tuple(scales)
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
