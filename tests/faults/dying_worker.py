@@ -10,7 +10,7 @@ from pathlib import Path
 from lightning.pytorch import Callback
 
 sys.path.append(str(Path(__file__).parents[1] / "reliability"))
-import tiny  # noqa: E402 - with the tests of reliability
+import tiny
 
 EPOCHS = 4
 

@@ -4,6 +4,7 @@
 """Batch norms of a frozen network, folded into the convolutions before them."""
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -78,7 +79,7 @@ def _folded(network: nn.Module, example: Tensor) -> nn.Module:
     return folded.requires_grad_(requires_grad=False)
 
 
-def _agree(expected: object, seen: object) -> bool:
+def _agree(expected: Any, seen: Any) -> bool:  # noqa: ANN401
     if isinstance(expected, dict):
         return all(_agree(value, seen[name]) for name, value in expected.items())
     if isinstance(expected, list | tuple):

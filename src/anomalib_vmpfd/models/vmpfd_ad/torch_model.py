@@ -432,7 +432,9 @@ def _mean(maps: Sequence[Tensor]) -> Tensor | None:
 
 def _checked_scales(scales: Sequence[int], grid: tuple[int, int]) -> tuple[int, ...]:
     if not scales or min(scales) < 1 or max(scales) > min(grid):
-        msg = f"scales={tuple(scales)} must be numbers of cells from 1 to the {min(grid)} of the grid; give e.g. (1, 2)."
+        msg = (
+            f"scales={tuple(scales)} must be numbers of cells from 1 to the {min(grid)} of the grid; give e.g. (1, 2)."
+        )
         raise ValueError(msg)
     return tuple(scales)
 
