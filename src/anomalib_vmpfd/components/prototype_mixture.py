@@ -67,7 +67,7 @@ class PrototypeMixtureHead(nn.Module):
     std: Tensor
     sources: Tensor
 
-    def __init__(self, target_channels: int, num_components: int = 4096) -> None:
+    def __init__(self, target_channels: int, num_components: int = 8192) -> None:
         super().__init__()
         self.register_buffer("prototypes", torch.zeros(num_components, target_channels))
         self.register_buffer("std", torch.ones(target_channels))

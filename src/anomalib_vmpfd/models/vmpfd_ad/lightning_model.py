@@ -88,7 +88,7 @@ class VmpfdAd(AnomalibModule):
         bottleneck (int): Channels of the code that conditions the density. Defaults to ``8``.
         mixture (str): ``"prototypes"`` for Gaussians around normal descriptors, ``"predicted"`` for equations 1 to 3.
             Defaults to ``"prototypes"``.
-        num_components (int | None): Number K of Gaussians. Defaults to ``None``: 4,096 prototypes or 10 predicted
+        num_components (int | None): Number K of Gaussians. Defaults to ``None``: 8,192 prototypes or 10 predicted
             ones.
         covariance (str): ``"diagonal"`` or ``"full"``. Defaults to ``"diagonal"``.
         beta (float): Factor inside the softplus of sigma, equation 3. Defaults to ``1.0``.
@@ -96,7 +96,7 @@ class VmpfdAd(AnomalibModule):
         train_cells (int | None): Random cells of an image that a step learns from; ``None`` for all.
             Defaults to ``32``.
         lambda_mse (float): Weight of the squared error, equation 8. Defaults to ``5.0``.
-        map_weights (tuple[float, float]): Weights of the local and the global map. Defaults to ``(0.5, 0.5)``.
+        map_weights (tuple[float, float]): Weights of the local and the global map. Defaults to ``(0.75, 0.25)``.
         smoothing (float): Standard deviation in pixels of the Gaussian over the maps. Defaults to ``0.0``.
         map_quantiles (tuple[float, float]): Quantiles that become 0 and 1 of each map, equations 15 to 20.
             Defaults to ``(0.9, 0.995)``.
@@ -110,7 +110,7 @@ class VmpfdAd(AnomalibModule):
         lr (float): Learning rate of AdamW. Defaults to ``1e-3``.
         lr_schedule (str): ``"cosine"`` to zero over the training or ``"constant"``. Defaults to ``"cosine"``.
         weight_decay (float): Weight decay. Defaults to ``1e-4``.
-        epochs (int): Length of the recipe, for trainings without ``max_epochs``. Defaults to ``5``.
+        epochs (int): Length of the recipe, for trainings without ``max_epochs``. Defaults to ``3``.
         cache_mb (float): Memory in megabytes for descriptors of images that are not augmented. Defaults to ``2048``.
         seed (int): Seeds weights, order of the images and the held-out images. Defaults to ``0``.
         pre_processor (PreProcessor | bool): Pre-processor; ``True`` resizes to ``image_size``.
@@ -150,7 +150,7 @@ class VmpfdAd(AnomalibModule):
         sigma_floor: float = 0.05,
         train_cells: int | None = 32,
         lambda_mse: float = 5.0,
-        map_weights: tuple[float, float] = (0.5, 0.5),
+        map_weights: tuple[float, float] = (0.75, 0.25),
         smoothing: float = 0.0,
         map_quantiles: tuple[float, float] = (0.9, 0.995),
         cell_calibration: bool = True,
@@ -161,7 +161,7 @@ class VmpfdAd(AnomalibModule):
         lr: float = 1e-3,
         lr_schedule: Literal["cosine", "constant"] = "cosine",
         weight_decay: float = 1e-4,
-        epochs: int = 5,
+        epochs: int = 3,
         cache_mb: float = 2048,
         seed: int = 0,
         pre_processor: PreProcessor | bool = True,

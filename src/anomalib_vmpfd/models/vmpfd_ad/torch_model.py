@@ -64,7 +64,7 @@ class VmpfdAdModel(nn.Module):
         bottleneck (int): Channels of that code.
         mixture (str): ``"prototypes"``: equal Gaussians around normal descriptors, see :class:`PrototypeMixtureHead`;
             ``"predicted"``: Gaussians that a network predicts, equations 1 to 3.
-        num_components (int | None): Gaussians ``K`` of a mixture; ``None``: 4,096 prototypes or 10 predicted ones.
+        num_components (int | None): Gaussians ``K`` of a mixture; ``None``: 8,192 prototypes or 10 predicted ones.
         covariance (str): ``"diagonal"`` or ``"full"``, of predicted mixtures.
         beta (float): ``beta`` of equation 3.
         sigma_floor (float): Added to every predicted sigma.
@@ -102,7 +102,7 @@ class VmpfdAdModel(nn.Module):
         sigma_floor: float = 0.05,
         train_cells: int | None = None,
         lambda_mse: float = 5.0,
-        map_weights: tuple[float, float] = (0.5, 0.5),
+        map_weights: tuple[float, float] = (0.75, 0.25),
         smoothing: float = 0.0,
     ) -> None:
         super().__init__()
@@ -151,7 +151,7 @@ class VmpfdAdModel(nn.Module):
         if branches != "reconstruction" and mixture == "prototypes":
             self.scales = _checked_scales(scales, self.descriptor.grid)
             self.prototypes.extend(
-                PrototypeMixtureHead(self.descriptor.channels, num_components or 4096) for _ in self.scales
+                PrototypeMixtureHead(self.descriptor.channels, num_components or 8192) for _ in self.scales
             )
         elif branches != "reconstruction":
             self.adapter = nn.Conv2d(self.descriptor.channels, dim, 1) if features != "encoder" else None
