@@ -43,10 +43,15 @@ def test_every_process_ends_with_the_same_model(trainings):
 def test_two_processes_learn_and_calibrate_what_one_does(trainings):
     alone, together = (torch.load(trainings / f"state-{devices}-0.pt") for devices in (1, 2))
     assert alone.keys() == together.keys()
-    for name, value in alone.items():
-        # Adam turns the sign of a gradient near zero into a whole step, so single weights may differ
-        difference = (together[name].float() - value.float()).nan_to_num().norm()
-        assert difference <= 0.3 * value.float().nan_to_num().norm() + 1e-6, name
+    for name in alone:
+        value, other = (state[name].nan_to_num() for state in (alone, together))
+        if name.endswith(("prototypes", "descriptor.mean", "descriptor.std")):
+            torch.testing.assert_close(other, value, rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+        elif "threshold" in name or "quantiles" in name or "_cells." in name:
+            torch.testing.assert_close(other, value, rtol=2e-2, atol=2e-2, msg=lambda m, n=name: f"{n}: {m}")
+        else:
+            # Adam turns the sign of a gradient near zero into a whole step, so single weights may differ
+            assert (other.float() - value.float()).norm() <= 0.3 * value.float().norm() + 1e-6, name
 
 
 def test_two_processes_reach_the_same_test_metrics(trainings):

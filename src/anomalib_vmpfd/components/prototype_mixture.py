@@ -3,11 +3,14 @@
 
 """Mixture density with prototypes for means: constant memory, however many normal images there are."""
 
+from itertools import repeat
+
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
 PROJECTED_CHANNELS = 32
+CELLS_AT_ONCE = 1024  # whose distances to all prototypes are in memory together
 
 
 def farthest_points(points: Tensor, count: int) -> Tensor:
@@ -106,9 +109,18 @@ class PrototypeMixtureHead(nn.Module):
         """
         with torch.autocast(y.device.type, enabled=False):
             cells = rearrange(y, "b c h w -> (b h w) c").float() / self.std
-            distances = torch.addmm(self.prototypes.square().sum(1), cells, self.prototypes.T, alpha=-2)
-            if sources is not None:
-                own = self.sources == sources.repeat_interleave(y.shape[2] * y.shape[3])[:, None]
-                distances.masked_fill_(own, torch.inf)
-            squared = (distances.amin(1) + cells.square().sum(1)).clamp_min(0) / y.shape[1]
-        return squared.sqrt().view(y.shape[0], *y.shape[2:])
+            owners = None if sources is None else sources.repeat_interleave(y.shape[2] * y.shape[3])
+            if torch.compiler.is_exporting() or torch.jit.is_tracing():
+                nearest = self._nearest(cells, owners)
+            else:
+                own = repeat(None) if owners is None else owners.split(CELLS_AT_ONCE)
+                parts = zip(cells.split(CELLS_AT_ONCE), own, strict=False)
+                nearest = torch.cat([self._nearest(*part) for part in parts])
+        return (nearest / y.shape[1]).sqrt().view(y.shape[0], *y.shape[2:])
+
+    def _nearest(self, cells: Tensor, owners: Tensor | None) -> Tensor:
+        """Squared distance of cells ``(N, C)`` to the nearest prototype, ``(N,)``."""
+        distances = torch.addmm(self.prototypes.square().sum(1), cells, self.prototypes.T, alpha=-2)
+        if owners is not None:
+            distances.masked_fill_(self.sources == owners[:, None], torch.inf)
+        return (distances.amin(1) + cells.square().sum(1)).clamp_min(0)
