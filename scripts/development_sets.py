@@ -5,15 +5,18 @@
 
     python scripts/development_sets.py --data ../shared/data --out datasets/development --seed 0
 
-Not one test image takes part. Of the normal training images a quarter (80 at the most) is held out as new normals; each
-of them also gets two planted defects, of six kinds in turn, from 3 % to 30 % of the image's shorter side, wherever the
-image has structure. The folders look as MVTec AD does. Pixels are taken from the image itself, from another normal one
-or, for ``texture``, from photographs in ``natural``.
+Not one test image takes part. Of the normal training images a quarter (80 at the most) is held out as new normals, whole
+parts with all their pictures: magnetic tiles were taken six times in different light, KolektorSDD's commutators from
+eight sides, and a part whose other pictures are learnt is not new. Each of the held-out images also gets two planted
+defects, of six kinds in turn, from 3 % to 30 % of the image's shorter side, wherever the image has structure. The folders
+look as MVTec AD does. Pixels are taken from the image itself, from another normal one or, for ``texture``, from
+photographs in ``natural``.
 """
 
 import argparse
 import logging
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -29,6 +32,10 @@ SETS = {
     "juice_bottle": "mvtec_loco/juice_bottle",
 }
 HELD_OUT, MOST_HELD_OUT, DEFECTS = 0.25, 80, 2
+# Names of MagneticTile end in the time of the picture: those of one tile follow each other within seconds.
+SAME_TILE = 100
+SIDES = 8  # of a commutator, numbered on
+
 Image = np.ndarray  # (H, W, 3), float32 in [0, 1]
 
 
@@ -166,6 +173,20 @@ class Planter:
         return image * (1 - mask) + piece * mask
 
 
+def parts(paths: list[Path], name: str) -> list[list[int]]:
+    """Which of the images show the same part: lists of indices."""
+    if name not in {"magnetic_tile", "kolektorsdd"}:
+        return [[index] for index in range(len(paths))]
+    numbers = [int(path.stem.rsplit("_", 1)[-1]) for path in paths]
+    order = sorted(range(len(paths)), key=numbers.__getitem__)
+    groups = [[order[0]]]
+    for before, index in pairwise(order):
+        a, b = numbers[before], numbers[index]
+        same = b - a < SAME_TILE if name == "magnetic_tile" else a // SIDES == b // SIDES
+        groups[-1].append(index) if same else groups.append([index])
+    return groups
+
+
 def make_set(source: Path, out: Path, textures: Path, seed: int) -> None:
     """Write one development set.
 
@@ -178,9 +199,13 @@ def make_set(source: Path, out: Path, textures: Path, seed: int) -> None:
     paths = sorted(p for p in (source / "train" / "good").iterdir() if p.suffix.lower() in {".png", ".jpg"})
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
-    order = rng.permutation(len(paths))
+    groups = parts(paths, out.name)
+    order = [index for group in rng.permutation(len(groups)) for index in groups[group]]
     count = min(MOST_HELD_OUT, round(HELD_OUT * len(paths)))
-    held_out, learnt = order[:count], order[count:]
+    held_out = order[:count]
+    # the rest of a part that is held out in part is neither
+    begun = next(group for group in groups if order[count - 1] in group)
+    learnt = [index for index in order[count:] if index not in begun]
     shutil.rmtree(out, ignore_errors=True)
     for folder in ("train/good", "test/good"):
         (out / folder).mkdir(parents=True)
