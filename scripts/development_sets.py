@@ -5,12 +5,13 @@
 
     python scripts/development_sets.py --data ../shared/data --out datasets/development --seed 0
 
-Not one test image takes part. Of the normal training images a quarter (80 at the most) is held out as new normals, whole
-parts with all their pictures: magnetic tiles were taken six times in different light, KolektorSDD's commutators from
-eight sides, and a part whose other pictures are learnt is not new. Each of the held-out images also gets two planted
-defects, of six kinds in turn, from 3 % to 30 % of the image's shorter side, wherever the image has structure. The folders
-look as MVTec AD does. Pixels are taken from the image itself, from another normal one or, for ``texture``, from
-photographs in ``natural``.
+Not one test image takes part. Of the normal training images a quarter (80 at the most) is held out as new normals,
+whole parts with all their pictures: magnetic tiles were taken six times in different light, KolektorSDD's commutators
+from eight sides, and a part whose other pictures are learnt is not new. Each of the held-out images also gets two
+planted defects, of seven kinds in turn: six from 3 % to 30 % of the image's shorter side, wherever the image has
+structure, and one for which two normal images are put together, each half normal by itself. The folders look as MVTec
+AD does. Pixels are taken from the image itself, from another normal one or, for ``texture``, from photographs in
+``natural``.
 """
 
 import argparse
@@ -36,6 +37,8 @@ HELD_OUT, MOST_HELD_OUT, DEFECTS = 0.25, 80, 2
 SAME_TILE = 100
 SIDES = 8  # of a commutator, numbered on
 
+LOCAL = ("texture", "cutpaste", "scratch", "warp", "erase", "misplace")
+
 Image = np.ndarray  # (H, W, 3), float32 in [0, 1]
 
 
@@ -52,9 +55,7 @@ class Planter:
         self.others = others
         self.rng = rng
         self.perlin = PerlinAnomalyGenerator(textures, probability=1.0, blend_factor=(0.1, 0.7))
-        self.kinds = {
-            kind: getattr(self, kind) for kind in ("texture", "cutpaste", "scratch", "warp", "erase", "misplace")
-        }
+        self.kinds = {kind: getattr(self, kind) for kind in (*LOCAL, "chimera")}
 
     def plant(self, image: Image, kind: str) -> tuple[Image, Image]:
         """Plant a defect that can be seen.
@@ -144,6 +145,17 @@ class Planter:
         else:
             moved = cv2.resize(self.others[self.rng.integers(len(self.others))], image.shape[1::-1])
         return self._blend(image, moved, top, left, height, width)
+
+    def chimera(self, image: Image) -> Image:
+        """One part of this image and the other of another normal one, which do not belong together."""
+        other = cv2.resize(self.others[self.rng.integers(len(self.others))], image.shape[1::-1])
+        share = self.rng.uniform(0.25, 0.5)
+        height, width = image.shape[:2]
+        if self.rng.random() < 0.5:
+            box = (0 if self.rng.random() < 0.5 else int(height * (1 - share)), 0, int(height * share), width)
+        else:
+            box = (0, 0 if self.rng.random() < 0.5 else int(width * (1 - share)), height, int(width * share))
+        return self._blend(image, other, *box)
 
     def _box(self, image: Image, smallest: float, largest: float) -> tuple[int, int, int, int]:
         side = min(image.shape[:2])
