@@ -47,6 +47,7 @@ def clean(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNod
                 output["text"] = output["text"].replace(f"{folder}{os.sep}", "").replace(str(folder), ".")
             data = output.get("data", {})
             data.pop("application/vnd.jupyter.widget-view+json", None)
+            data.pop("image/jpeg", None)  # the same picture once more
             if "image/png" in data:
                 data["image/png"] = _smaller(data["image/png"])
     return notebook
@@ -56,7 +57,7 @@ def _smaller(png: str) -> str:
     """The same picture in 256 colours: a repository keeps every version of it."""
     picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
     buffer = io.BytesIO()
-    picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(buffer, "png", optimize=True)
+    picture.quantize(256, Image.Quantize.MEDIANCUT).save(buffer, "png", optimize=True)
     return base64.b64encode(buffer.getvalue()).decode()
 
 

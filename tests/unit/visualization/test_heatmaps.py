@@ -152,3 +152,11 @@ def test_the_next_command_builds_the_same_model():
     assert len(built) > 30
     assert built == expected
     assert Path("a folder/model.ckpt") == Path(cli.parser.parse_args(words[1:]).predict.ckpt_path)
+
+
+def test_the_colour_bar_is_labelled_at_its_ends_on_any_scale():
+    figure = heatmap_figure([Panel("Map", np.full((64, 64), 3.0), "map")], scale=Normalize(2, 5), panel_size=128)
+    (axes,) = figure.axes
+    labels = {text.get_text(): text.get_position()[1] for text in axes.texts}
+    _, _, bottom, top = axes.images[-1].get_extent()
+    assert (labels["2"], labels["3.5"], labels["5"]) == (bottom, (bottom + top) / 2, top)
