@@ -122,5 +122,7 @@ class PrototypeMixtureHead(nn.Module):
         """Squared distance of cells ``(N, C)`` to the nearest prototype, ``(N,)``."""
         distances = torch.addmm(self.prototypes.square().sum(1), cells, self.prototypes.T, alpha=-2)
         if owners is not None:
-            distances.masked_fill_(self.sources == owners[:, None], torch.inf)
+            own = self.sources == owners[:, None]
+            # where images are all the same, the prototypes may all be of one of them
+            distances.masked_fill_(own & ~own.all(1, keepdim=True), torch.inf)
         return (distances.amin(1) + cells.square().sum(1)).clamp_min(0)
