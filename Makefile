@@ -29,7 +29,7 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	# a process a core, of one thread each: two processes of two threads on two cores wait for each other all day
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)
 	$(BIN)/ruff check

@@ -11,13 +11,6 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With pytest-xdist the tests of a file stay in one process, as they share trainings; notebooks share nothing."""
-    for item in items:
-        group = item.nodeid if item.path.name == "test_notebooks.py" else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """Root of the repository."""
