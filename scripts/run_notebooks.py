@@ -20,6 +20,16 @@ from nbclient import NotebookClient
 from PIL import Image
 
 
+class Client(NotebookClient):
+    """Runs notebooks without playing the browser: what a widget's function draws stays in the cell's outputs.
+
+    nbclient's own stand-in for widgets waits for the timeout of the cell when a picture is drawn in one.
+    """
+
+    def handle_comm_msg(self, outs: list, msg: dict, cell_index: int) -> None:
+        """Let messages of widgets pass."""
+
+
 def run(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
     """Execute a notebook with ``folder`` as its working directory.
 
@@ -31,7 +41,7 @@ def run(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
         nbformat.NotebookNode: The same notebook with new outputs.
     """
     resources = {"metadata": {"path": str(folder)}}
-    NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources).execute()
+    Client(notebook, timeout=600, kernel_name="python3", resources=resources).execute()
     return notebook
 
 
