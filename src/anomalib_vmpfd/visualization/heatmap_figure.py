@@ -163,7 +163,9 @@ def _color_bar(axes: Axes, box: Box, scale: Normalize, threshold: float | None) 
     if isinstance(scale, FuncNorm):
         ticks = {0.0: "0  $q_\\mathrm{start}$", 1.0: "1  $q_\\mathrm{end}$", 3.0: "3", 20.0: "≥ 20"}
     else:
-        ticks = {float(tick): f"{tick:.3g}" for tick in np.linspace(float(scale.vmin or 0.0), float(scale.vmax or 1.0), 3)}
+        ticks = {
+            float(tick): f"{tick:.3g}" for tick in np.linspace(float(scale.vmin or 0.0), float(scale.vmax or 1.0), 3)
+        }
     places = {tick: y + h * (1 - float(scale(tick))) for tick in ticks}
     for tick, place in places.items():
         axes.plot((x + w, x + w + 4), (place, place), color=INK, linewidth=0.8)
