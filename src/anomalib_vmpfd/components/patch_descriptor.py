@@ -83,10 +83,10 @@ class PatchDescriptor(nn.Module):
             raise ValueError(msg)
         self.name = name
         self._layers = layers
-        self._example = torch.zeros(1, 3, *image_size)
+        self._image_size = image_size
         self.network = self._frozen(_build(name, layers))
         with torch.no_grad():
-            maps = self._maps(self._example)
+            maps = self._maps(torch.zeros(1, 3, *image_size))
         self.channels = sum(m.shape[1] for m in maps)
         sizes = [(m.shape[-2], m.shape[-1]) for m in maps]
         names = layers or (BUNDLED_LAYERS if len(sizes) > 1 else (None,))
@@ -107,7 +107,7 @@ class PatchDescriptor(nn.Module):
     def _frozen(self, network: nn.Module) -> nn.Module:
         # what light convolutions lose time with on a CPU: batch norms, and the default memory layout
         frozen = network.eval().requires_grad_(requires_grad=False)
-        return fold_batch_norms(frozen, self._example).to(memory_format=torch.channels_last)
+        return fold_batch_norms(frozen, torch.zeros(1, 3, *self._image_size)).to(memory_format=torch.channels_last)
 
     def _geometry(self, image_size: tuple[int, int], size: tuple[int, int], layer: str | int | None) -> CellGeometry:
         if not isinstance(self.network, TimmFeatureExtractor):

@@ -278,8 +278,11 @@ class VmpfdAdModel(nn.Module):
             tuple[Tensor, ...]: Scores of the cells of each scale, ``(B, h, w)``; none where there are no prototypes.
         """
         normalized = self.descriptor.normalize(descriptors)
+        return self._prototype_scores(normalized, numbers.to(normalized.device))
+
+    def _prototype_scores(self, normalized: Tensor, sources: Tensor | None = None) -> tuple[Tensor, ...]:
         return tuple(
-            head.score(F.avg_pool2d(normalized, scale), numbers.to(normalized.device))
+            head.score(F.avg_pool2d(normalized, scale), sources)
             for head, scale in zip(self.prototypes, self.scales, strict=False)
         )
 
@@ -290,10 +293,7 @@ class VmpfdAdModel(nn.Module):
         target: Tensor | None,
         reconstruction: Tensor | None,
     ) -> tuple[tuple[Tensor, ...], Tensor | None]:
-        scores: tuple[Tensor, ...] = tuple(
-            head.score(F.avg_pool2d(normalized, scale))
-            for head, scale in zip(self.prototypes, self.scales, strict=False)
-        )
+        scores = self._prototype_scores(normalized)
         error = None
         if self.density is not None:
             x, y = self._cells(encoded, normalized)
