@@ -58,21 +58,34 @@ def accuracy(suite: str, *, published: bool) -> str:
 
 
 def speed() -> str:
-    """Latency and throughput."""
+    """Latency of one image and throughput of sixteen, beside the default in the same run, and what was promised."""
     path = ROOT / "results" / "speed" / "latency.csv"
     if not path.exists():
         return "Not measured yet."
     rows = pd.read_csv(path)
-    columns = ["model", "backend", "precision", "memory_format", "batch", "latency_ms_median", "throughput_ips"]
+    # matrix products and the bare PDN are there for the ratios
+    models = rows[~rows.model.str.startswith(("matrix product", "PDN"))]
+    own = models.latency_ms_median.iloc[0]
+    lines = []
+    for names, group in models.groupby(["model", "backend", "precision", "memory_format"], sort=False):
+        batches = group.set_index("batch")
+        sixteen = f"{batches.throughput_ips[16]:.1f}" if 16 in batches.index else "-"
+        one = batches.latency_ms_median[1]
+        lines.append([*names, f"{one:.0f}", f"{one / own:.1f}", sixteen])
     table = markdown(
-        ["model", "backend", "precision", "layout", "batch", "ms", "images/s"],
-        [
-            [*(str(value) for value in row[:5]), f"{row[5]:.1f}", f"{row[6]:.1f}"]
-            for row in rows[columns].itertuples(index=False)
-        ],
+        ["model", "backend", "precision", "layout", "ms, one image", "times the first row", "images/s, batch 16"],
+        lines,
     )
     first = rows.iloc[0]
-    return f"{table}\n\n`results/speed/latency.csv`; {first.device}, {first.threads} threads, torch {first.torch}."
+    kept = pd.read_csv(path.with_name("ratios.csv"))
+    ratios = markdown(
+        ["measured", "", "at least"],
+        [[row.promise, f"{row.measured:.2f}", f"{row.at_least:g}"] for row in kept.itertuples()],
+    )
+    return (
+        f"{table}\n\n{ratios}\n\n`results/speed/latency.csv` and `ratios.csv`; {first.device} ({first.device_name}), "
+        f"{first.threads} threads, torch {first.torch}, commit {first.commit[:7]}."
+    )
 
 
 def _three(values: pd.Series) -> str:

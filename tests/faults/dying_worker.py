@@ -11,8 +11,7 @@ from lightning.pytorch import Callback
 
 sys.path.append(str(Path(__file__).parents[1] / "reliability"))
 import tiny
-
-EPOCHS = 4
+from processes import EPOCHS
 
 
 class Die(Callback):

@@ -19,12 +19,11 @@ from anomalib.models.image.efficient_ad.torch_model import (
 )
 from torch import Tensor, nn
 
-from anomalib_vmpfd.weights import WeightsError, load_backbone_state_dict, load_pdn_state_dict
+from anomalib_vmpfd.weights import PDN_CHANNELS, WeightsError, load_backbone_state_dict, load_pdn_state_dict
 
 from .cell_geometry import CellGeometry, resample, resampling_matrix
 from .fold_batch_norm import fold_batch_norms
 
-PDN_CHANNELS = 384
 PDN_STRIDE = 4
 PDN_RECEPTIVE_FIELD = 33
 BUNDLED_BACKBONE = "tf_efficientnet_lite2"
