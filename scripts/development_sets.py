@@ -8,8 +8,8 @@
 Not one test image takes part. Of the normal training images a quarter (80 at the most) is held out as new normals,
 whole parts with all their pictures: magnetic tiles were taken six times in different light, KolektorSDD's commutators
 from eight sides, and a part whose other pictures are learnt is not new. Each of the held-out images also gets two
-planted defects, of seven kinds in turn: six from 3 % to 30 % of the image's shorter side, wherever the image has
-structure, and one for which two normal images are put together, each half normal by itself. The folders look as MVTec
+planted defects, of seven kinds in turn: six from 3 % to 30 % of the image's shorter side, on the part and not on the
+background, and one for which two normal images are put together, each half normal by itself. The folders look as MVTec
 AD does. Pixels are taken from the image itself, from another normal one or, for ``texture``, from photographs in
 ``natural``.
 """
@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 import torch
 from anomalib.data.utils.generators.perlin import PerlinAnomalyGenerator
+from scipy import ndimage
 
 logger = logging.getLogger("development_sets")
 SETS = {
@@ -36,6 +37,7 @@ HELD_OUT, MOST_HELD_OUT, DEFECTS = 0.25, 80, 2
 # Names of MagneticTile end in the time of the picture: those of one tile follow each other within seconds.
 SAME_TILE = 100
 SIDES = 8  # of a commutator, numbered on
+FOREGROUND = 64  # cells a side of the map that says where the part is
 
 LOCAL = ("texture", "cutpaste", "scratch", "warp", "erase", "misplace")
 
@@ -163,14 +165,11 @@ class Planter:
         return *self._place(image, height, width), int(height), int(width)
 
     def _place(self, image: Image, height: int, width: int) -> tuple[int, int]:
-        """Upper left corner of a box around a point that is likelier where the image has structure."""
-        grey = cv2.resize(image.mean(2), (64, 64), interpolation=cv2.INTER_AREA)
-        mean = cv2.blur(grey, (5, 5))
-        structure = np.sqrt(np.maximum(cv2.blur(grey * grey, (5, 5)) - mean * mean, 0)).astype(np.float64)
-        structure = structure / max(structure.max(), 1e-6) + 0.1
-        point = self.rng.choice(64 * 64, p=(structure / structure.sum()).ravel())
-        y = (point // 64 + 0.5) / 64 * image.shape[0] - height / 2
-        x = (point % 64 + 0.5) / 64 * image.shape[1] - width / 2
+        """Upper left corner of a box around a point of the part."""
+        rows, columns = np.nonzero(foreground(image))
+        point = self.rng.integers(len(rows))
+        y = (rows[point] + 0.5) / FOREGROUND * image.shape[0] - height / 2
+        x = (columns[point] + 0.5) / FOREGROUND * image.shape[1] - width / 2
         return (
             int(np.clip(y, 0, image.shape[0] - height)),
             int(np.clip(x, 0, image.shape[1] - width)),
@@ -183,6 +182,20 @@ class Planter:
         mask[top : top + height, left : left + width] = 1
         mask = cv2.GaussianBlur(mask, (0, 0), 0.003 * min(image.shape[:2]))[..., None]
         return image * (1 - mask) + piece * mask
+
+
+def foreground(image: Image) -> np.ndarray:
+    """Where the part is: what has structure or is surrounded by it, ``(FOREGROUND, FOREGROUND)`` of bool.
+
+    A defect of a part is on the part. Planted in an empty background it would reward whatever watches empty places.
+    """
+    grey = cv2.resize(image.mean(2), (FOREGROUND, FOREGROUND), interpolation=cv2.INTER_AREA)
+    mean = cv2.blur(grey, (5, 5))
+    structure = np.sqrt(np.maximum(cv2.blur(grey * grey, (5, 5)) - mean * mean, 0))
+    margin = 4
+    edges = np.pad(structure >= 0.15 * np.quantile(structure, 0.99), margin)
+    closed = ndimage.binary_closing(edges, iterations=margin - 1)[margin:-margin, margin:-margin]
+    return ndimage.binary_fill_holes(closed)
 
 
 def parts(paths: list[Path], name: str) -> list[list[int]]:
