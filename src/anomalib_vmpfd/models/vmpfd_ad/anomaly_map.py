@@ -132,11 +132,12 @@ class AnomalyMapGenerator(nn.Module):
         return (anomaly_map - start) / (end - start).clamp_min(1e-6)
 
 
-def _cell_statistics(scores: Tensor, prior: float = 4.0) -> tuple[Tensor, Tensor]:
+def _cell_statistics(scores: Tensor, prior: float = 32.0) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of every cell over normal images ``(N, h, w)``, each ``(h, w)``.
 
-    Both are drawn towards the whole map's by ``prior`` images' worth, so that a few images suffice. Places that vary
-    less than the median place count as that one: quiet background must not turn its noise into alarms.
+    Both are drawn towards the whole map's by ``prior`` images' worth, so that a few images suffice and a part keeps
+    some of its lead over a quiet background: that is where defects are. Places that vary less than the median place
+    count as that one: quiet background must not turn its noise into alarms.
     """
     weight = len(scores) / (len(scores) + prior)
     mean = scores.mean(0)
