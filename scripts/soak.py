@@ -132,7 +132,11 @@ datasets:
     args: {{root: "{{root}}", num_workers: 0, train_batch_size: 16, eval_batch_size: 36, val_split_mode: from_train,
             seed: "{{seed}}"}}
 """
-CODE = "import sys; from anomalib_vmpfd.benchmark.cli import main; sys.exit(main(sys.argv[1:]))"
+# a shell in the background starts its jobs deaf to Ctrl+C
+CODE = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from anomalib_vmpfd.benchmark.cli import main; sys.exit(main(sys.argv[1:]))"
+)
 
 
 def signalled(number: signal.Signals) -> Callable[[subprocess.Popen], str]:
@@ -176,9 +180,10 @@ class Soak:
         """Write what an event did to the rows that were there."""
         after = self.done()
         lost = sum(after.get(seed) != row for seed, row in before.items())
-        row = {"runs_done": len(before), "event": event, "message": " ".join(message.split())[:300]}
+        message = " ".join(message.replace(str(ROOT), "").split())[:300]
+        row = {"runs_done": len(before), "event": event, "message": message}
         append(self.out, {**row, "rows_kept": len(before) - lost, "rows_lost": lost})
-        print(f"{len(before)} runs done, {event}: {row['message']}", flush=True)
+        print(f"{len(before)} runs done, {event}: {message}", flush=True)
 
     def until(self, count: int, process: subprocess.Popen) -> None:
         """Wait until so many runs are done or the suite has ended."""
@@ -220,7 +225,7 @@ class Soak:
         while process.poll() is None:
             for row in rows(self.table):
                 if row["status"] != "ok" and row["seed"] not in known:
-                    return row["status"].replace(str(ROOT), "")
+                    return row["status"]
             time.sleep(0.05)
         return "no run failed"
 
