@@ -180,7 +180,7 @@ class Soak:
         """Write what an event did to the rows that were there."""
         after = self.done()
         lost = sum(after.get(seed) != row for seed, row in before.items())
-        message = " ".join(message.replace(str(ROOT), "").split())[:300]
+        message = " ".join(message.replace(f"{WORK}/", "").split())[:300]
         row = {"runs_done": len(before), "event": event, "message": message}
         append(self.out, {**row, "rows_kept": len(before) - lost, "rows_lost": lost})
         print(f"{len(before)} runs done, {event}: {message}", flush=True)
