@@ -140,6 +140,12 @@ def measure_in_subprocess(arguments: argparse.Namespace, backend: str, tokens: i
     return {"tokens": tokens, "backend": backend, **measured}
 
 
+def median_row(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Take the median of every figure over the rounds."""
+    figures = {name: round(statistics.median(row[name] for row in rounds), 2) for name in list(rounds[0])[2:]}
+    return {"tokens": rounds[0]["tokens"], "backend": rounds[0]["backend"], **figures}
+
+
 def conditions(arguments: argparse.Namespace) -> dict[str, Any]:
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--exclude", "*"],
@@ -154,6 +160,7 @@ def conditions(arguments: argparse.Namespace) -> dict[str, Any]:
         "batch": arguments.batch,
         "dim": DIM,
         "threads": arguments.threads,
+        "rounds": arguments.rounds,
         "dtype": "float32",
         "cpu": names[0] if names else platform.processor(),
         "torch": torch.__version__,
@@ -203,7 +210,8 @@ def main() -> None:
     parser.add_argument("--loop-max-tokens", type=int, default=256, help="more would take minutes a step")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=3.0, help="time for each figure")
+    parser.add_argument("--seconds", type=float, default=1.0, help="time for each figure in a round")
+    parser.add_argument("--rounds", type=int, default=3, help="every row is the median of so many processes")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "speed")
     parser.add_argument("--worker", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -212,15 +220,18 @@ def main() -> None:
         return
 
     common = conditions(arguments)
-    rows = []
-    # backends innermost: a change of the machine's load then touches all of them alike
-    for tokens in sorted(arguments.tokens):
-        for backend in arguments.backends:
-            if backend == "loop" and tokens > arguments.loop_max_tokens:
-                continue
-            load = round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else math.nan
-            rows.append(measure_in_subprocess(arguments, backend, tokens) | common | {"load_before": load})
-            print({name: rows[-1][name] for name in list(rows[-1])[:5]}, flush=True)
+    rounds: dict[tuple[int, str], list[dict[str, Any]]] = {}
+    # rounds outermost, then tokens: a change of the machine's load then touches all rows alike
+    for _ in range(arguments.rounds):
+        for tokens in sorted(arguments.tokens):
+            for backend in arguments.backends:
+                if backend == "loop" and tokens > arguments.loop_max_tokens:
+                    continue
+                load = round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else math.nan
+                measured = measure_in_subprocess(arguments, backend, tokens) | {"load_before": load}
+                rounds.setdefault((tokens, backend), []).append(measured)
+                print(measured, flush=True)
+    rows = [median_row(measured) | common for measured in rounds.values()]
     arguments.output.mkdir(parents=True, exist_ok=True)
     with (arguments.output / "scan_growth.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")

@@ -36,6 +36,18 @@ INLINE float fast_exp(float x)
     return p * power.f;
 }
 
+/* Fetch the first count numbers of a row: rows lie a page or more apart in long sequences, where no hardware looks
+ * ahead. */
+INLINE void fetch(const float *row, ptrdiff_t count)
+{
+#ifdef __GNUC__
+    for (ptrdiff_t i = 0; i < count; i += 16)
+        __builtin_prefetch(row + i);
+#else
+    (void)row, (void)count;
+#endif
+}
+
 INLINE void forward(const float *u, const float *delta, const float *A, const float *B, const float *C, float *y,
                     float *starts, float *state, ptrdiff_t G, ptrdiff_t E, ptrdiff_t L, const int N, ptrdiff_t first,
                     ptrdiff_t last)
@@ -52,6 +64,11 @@ INLINE void forward(const float *u, const float *delta, const float *A, const fl
                 const float *u_e = u + (p * E + e) * L, *delta_e = delta + (p * E + e) * L, *A_e = A_p + e * N;
                 float *y_e = y + (p * E + e) * L;
                 float h[MAX_STATES];
+                if (e + 1 < E) {
+                    fetch(u_e + L + t0, t1 - t0);
+                    fetch(delta_e + L + t0, t1 - t0);
+                    fetch(y_e + L + t0, t1 - t0);
+                }
                 memcpy(h, state + e * N, sizeof(float) * N);
                 for (ptrdiff_t t = t0; t < t1; ++t) {
                     const float step = delta_e[t], drive = step * u_e[t];
@@ -91,6 +108,14 @@ INLINE void backward(const float *u, const float *delta, const float *A, const f
                 const float *A_e = A_p + e * N;
                 float decay[CHUNK * MAX_STATES], h[(CHUNK + 1) * MAX_STATES];
                 float g[MAX_STATES], rate_grad[MAX_STATES];
+                if (e + 1 < E) {
+                    const ptrdiff_t next = row + L + t0;
+                    fetch(u + next, t1 - t0);
+                    fetch(delta + next, t1 - t0);
+                    fetch(grad_y + next, t1 - t0);
+                    fetch(grad_u + next, t1 - t0);
+                    fetch(grad_delta + next, t1 - t0);
+                }
                 memcpy(h, starts + ((p * chunks + chunk) * E + e) * N, sizeof(float) * N);
                 for (ptrdiff_t t = t0; t < t1; ++t) {
                     const float step = delta[row + t], drive = step * u[row + t];
