@@ -1,13 +1,13 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Write the tables of README.md and of the model's README from result files, between their markers.
+"""Write the tables of README.md, of the model's README and of docs/export.md from result files, between their markers.
 
     python scripts/fill_tables.py            fill them
     python scripts/fill_tables.py --check    fail where a page is not what the result files say
 
 A marker is ``<!-- name -->``, closed by ``<!-- /name -->``: ``results`` and ``ablation`` come from the suites
-side_by_side and development, ``speed`` from ``results/speed/latency.csv``.
+side_by_side and development, ``speed`` from ``results/speed/latency.csv`` and ``growth`` from ``scan_growth.csv``.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from anomalib_vmpfd.benchmark.summary import load_published
 from anomalib_vmpfd.benchmark.tables import markdown, percent
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "src/anomalib_vmpfd/models/vmpfd_ad/README.md")
+PAGES = ("README.md", "src/anomalib_vmpfd/models/vmpfd_ad/README.md", "docs/export.md")
 METRICS = {"image_AUROC": "image AUROC", "pixel_AUROC": "pixel AUROC", "AUPRO": "AUPRO"}
 
 
@@ -88,6 +88,33 @@ def speed() -> str:
     )
 
 
+def growth() -> str:
+    """Time and memory of every scan from 256 to 4,096 tokens, over linear growth."""
+    path = ROOT / "results" / "speed" / "scan_growth.csv"
+    if not path.exists():
+        return "Not measured yet."
+    rows = pd.read_csv(path)
+    first = rows.iloc[0]
+    names = {
+        "vim-chunked": "ViM block, PyTorch scan",
+        "vim-c": "ViM block, C scan",
+        "chunked": "PyTorch scan alone",
+        "c": "C scan alone",
+        "attention": "attention block",
+    }
+    columns = {"forward_ms": "forward", "forward_backward_ms": "forward and backward", "peak_memory_mb": "peak memory"}
+    times = rows[rows.tokens.isin([256, 4096])].pivot_table(index="backend", columns="tokens", values=list(columns))
+    lines = [
+        [name, *(f"{times[column][4096][key] / times[column][256][key] / 16:.2f}" for column in columns)]
+        for key, name in names.items()
+    ]
+    return (
+        f"{markdown(['256 to 4,096 tokens, over linear', *columns.values()], lines)}\n\n"
+        f"`results/speed/scan_growth.csv`; {first.cpu}, {first.threads} thread(s), median of {first.rounds} rounds, "
+        f"torch {first.torch}, commit {first.commit[:7]}."
+    )
+
+
 def _three(values: pd.Series) -> str:
     return " / ".join(percent(values[metric]) for metric in METRICS)
 
@@ -105,6 +132,7 @@ def main() -> None:
         "results": accuracy("side_by_side", published=True),
         "ablation": accuracy("development", published=False),
         "speed": speed(),
+        "growth": growth(),
     }
     stale = []
     for page in PAGES:

@@ -3,6 +3,8 @@
 
 """Whatever finite numbers come in: finite numbers come out, in the right order, whatever shares the batch."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,7 @@ from anomalib_vmpfd.components.cell_geometry import CellGeometry
 from anomalib_vmpfd.components.mixture_density import Mixture, MixtureDensityHead
 from anomalib_vmpfd.components.post_processor import RankPreservingPostProcessor
 from anomalib_vmpfd.components.prototype_mixture import PrototypeMixtureHead
-from anomalib_vmpfd.models.vmpfd_ad.anomaly_map import AnomalyMapGenerator, CellMap
+from anomalib_vmpfd.models.vmpfd_ad.anomaly_map import AnomalyMapGenerator, CellMap, PlaceStatistics
 from anomalib_vmpfd.models.vmpfd_ad.loss import reconstruction_terms
 from anomalib_vmpfd.ops.selective_scan import selective_scan
 
@@ -87,9 +89,13 @@ def test_prototypes_are_finite_and_farther_is_more_anomalous(seed, count, spread
     torch.manual_seed(seed)
     centre = torch.randn(1, 6)
     head = prototypes(centre + spread * torch.randn(count, 6))
+    normals = centre.view(1, 6, 1, 1) + spread * torch.randn(4, 6, 2, 2)
+    fitted = copy.deepcopy(head)
+    assert fitted.fit_spreads(*head.nearest(normals)).isfinite().all()
     y = centre.view(1, 6, 1, 1) + far * torch.randn(3, 6, 2, 2)
     score = head.score(y)
     assert score.isfinite().all()
+    assert fitted.score(y).isfinite().all()
     torch.testing.assert_close(head.score(y.flip(0)).flip(0), score, rtol=1e-4, atol=1e-4 * (1 + spread + far))
     outside = centre + 1e3 * (1 + spread) * torch.tensor([[1.0], [2.0], [4.0]]) * torch.nn.functional.normalize(
         torch.randn(1, 6)
@@ -189,14 +195,15 @@ def test_reconstruction_terms_are_finite_and_best_for_the_image_itself(images, o
 def test_maps_are_finite_however_the_normals_vary(shape, values, bound):
     """One normal image, constant normals, outliers: calibrated maps stay finite, and batches do not matter."""
     generator, cells = AnomalyMapGenerator(), CellMap((32, 32), (4, 4), CellGeometry(8.0, 3.5))
+    places = PlaceStatistics((4, 4))
     normal = values.draw(tensors((*shape, 4, 4), bound))
-    judged = cells.calibrate(normal)
+    judged = cells(places.calibrate(normal))
     assert judged.isfinite().all()
     generator.calibrate(0, quantiles([judged], (0.9, 0.995)))
     new = values.draw(tensors((3, 4, 4), 1e6))
-    maps = bounded(generator([cells(new), None]))
+    maps = bounded(generator([cells(places(new)), None]))
     assert maps.isfinite().all()
-    torch.testing.assert_close(bounded(generator([cells(new.flip(0)), None])).flip(0), maps)
+    torch.testing.assert_close(bounded(generator([cells(places(new.flip(0))), None])).flip(0), maps)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

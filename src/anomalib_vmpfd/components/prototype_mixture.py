@@ -3,6 +3,7 @@
 
 """Mixture density with prototypes for means: constant memory, however many normal images there are."""
 
+import math
 from itertools import repeat
 
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 
 PROJECTED_CHANNELS = 32
 CELLS_AT_ONCE = 1024  # whose distances to all prototypes are in memory together
+GROUP = 128
+NEIGHBOURS = 9  # prototypes that share one spread, each with the eight nearest to it
 
 
 def farthest_points(points: Tensor, count: int) -> Tensor:
@@ -48,12 +51,12 @@ def farthest_points(points: Tensor, count: int) -> Tensor:
 
 
 class PrototypeMixtureHead(nn.Module):
-    """Mixture of ``K`` equal Gaussians around real descriptors of normal cells.
+    """Mixture of ``K`` Gaussians around real descriptors of normal cells, each with a spread of its own.
 
     The means are a greedy coreset of the normals and nothing is trained. A mean regressed from the image, as in
-    :class:`MixtureDensityHead`, has to be right everywhere to tell a defect; a prototype is right by construction. How
-    far normals stray at each place is left to the calibration on held-out normals: a spread that a network predicts
-    from the cell itself grows where the cell is odd, and hides it.
+    :class:`MixtureDensityHead`, has to be right everywhere to tell a defect; a prototype is right by construction. What
+    equation 3 predicts from the cell itself, its spread, is counted here on normal images around the prototype: a
+    spread that a network predicts grows where the cell is odd, and hides it.
 
     Args:
         target_channels (int): Channels ``C`` of ``y``.
@@ -69,12 +72,17 @@ class PrototypeMixtureHead(nn.Module):
     prototypes: Tensor
     std: Tensor
     sources: Tensor
+    location: Tensor
+    spread: Tensor
 
     def __init__(self, target_channels: int, num_components: int = 8192) -> None:
         super().__init__()
         self.register_buffer("prototypes", torch.zeros(num_components, target_channels))
         self.register_buffer("std", torch.ones(target_channels))
         self.register_buffer("sources", torch.zeros(num_components, dtype=torch.long))
+        # until spreads are fitted, scores are distances
+        self.register_buffer("location", torch.zeros(num_components))
+        self.register_buffer("spread", torch.ones(num_components))
 
     @torch.no_grad()
     def fit_prototypes(self, cells: Tensor, sources: Tensor | None = None) -> None:
@@ -94,10 +102,52 @@ class PrototypeMixtureHead(nn.Module):
         if sources is not None:
             self.sources.copy_(sources[chosen])
 
-    def score(self, y: Tensor, sources: Tensor | None = None) -> Tensor:
-        """Root mean square distance to the nearest prototype in units of the channels' spread over the cells.
+    @torch.no_grad()
+    def fit_spreads(self, distances: Tensor, nearest: Tensor) -> Tensor:
+        """Learn how far normal cells lie from each prototype that is nearest to them: mean and standard deviation.
 
-        It is the exponent of the likeliest Gaussian.
+        Edges and other restless parts lie far from their prototypes wherever they are in the image, plain ones near.
+
+        Args:
+            distances (Tensor): Distances of the cells of normal images to the nearest prototype, each image by the
+                prototypes of others, ``(M, h, w)``.
+            nearest (Tensor): Which prototype that is, ``(M, h, w)``.
+
+        Returns:
+            Tensor: Scores of these images, each by the spreads of the others as if it were new, ``(M, h, w)``.
+        """
+        neighbours = torch.cat([
+            self._squared_distances(part).topk(min(NEIGHBOURS, len(self.prototypes)), largest=False).indices
+            for part in self.prototypes.split(CELLS_AT_ONCE)
+        ])
+        # counts, sums and sums of squares around each prototype, image by image
+        sums = torch.stack([self._sums(d, k) for d, k in zip(distances.flatten(1), nearest.flatten(1), strict=True)])
+        location, spread = _spreads(sums.sum(0), neighbours)
+        self.location.copy_(location)
+        self.spread.copy_(spread)
+        judged = []
+        for image, (distance, index) in enumerate(zip(distances, nearest, strict=True)):
+            if len(distances) > 1:
+                location, spread = _spreads(sums[:image].sum(0) + sums[image + 1 :].sum(0), neighbours)
+            judged.append((distance - location[index]) / spread[index])
+        return torch.stack(judged)
+
+    def score(self, y: Tensor) -> Tensor:
+        """Distance to the nearest prototype over what is usual around it.
+
+        It is the exponent of the likeliest Gaussian, but for a distance that every normal keeps.
+
+        Args:
+            y (Tensor): Normalised descriptors, ``(B, C, h, w)``.
+
+        Returns:
+            Tensor: Scores of shape ``(B, h, w)``.
+        """
+        distance, nearest = self.nearest(y)
+        return (distance - self.location[nearest]) / self.spread[nearest]
+
+    def nearest(self, y: Tensor, sources: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Find the nearest prototype of every cell.
 
         Args:
             y (Tensor): Normalised descriptors, ``(B, C, h, w)``.
@@ -105,24 +155,56 @@ class PrototypeMixtureHead(nn.Module):
                 judged by the prototypes of the others, as if it were new.
 
         Returns:
-            Tensor: Scores of shape ``(B, h, w)``.
+            tuple[Tensor, Tensor]: Root mean square distance to it, in units of the channels' spread over the cells, and
+            its index, both ``(B, h, w)``.
         """
         with torch.autocast(y.device.type, enabled=False):
             cells = rearrange(y, "b c h w -> (b h w) c").float() / self.std
             owners = None if sources is None else sources.repeat_interleave(y.shape[2] * y.shape[3])
             if torch.compiler.is_exporting() or torch.jit.is_tracing():
-                nearest = self._nearest(cells, owners)
+                squared, index = self._nearest(cells, owners)
             else:
                 own = repeat(None) if owners is None else owners.split(CELLS_AT_ONCE)
                 parts = zip(cells.split(CELLS_AT_ONCE), own, strict=False)
-                nearest = torch.cat([self._nearest(*part) for part in parts])
-        return (nearest / y.shape[1]).sqrt().view(y.shape[0], *y.shape[2:])
+                squared, index = map(torch.cat, zip(*(self._nearest(*part) for part in parts), strict=True))
+        shape = (y.shape[0], *y.shape[2:])
+        return (squared / y.shape[1]).sqrt().view(shape), index.view(shape)
 
-    def _nearest(self, cells: Tensor, owners: Tensor | None) -> Tensor:
-        """Squared distance of cells ``(N, C)`` to the nearest prototype, ``(N,)``."""
-        distances = torch.addmm(self.prototypes.square().sum(1), cells, self.prototypes.T, alpha=-2)
+    def _nearest(self, cells: Tensor, owners: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Squared distance of cells ``(N, C)`` to the nearest prototype, and which it is, ``(N,)`` each."""
+        distances = self._squared_distances(cells)
         if owners is not None:
             own = self.sources == owners[:, None]
             # where images are all the same, the prototypes may all be of one of them
             distances.masked_fill_(own & ~own.all(1, keepdim=True), torch.inf)
-        return (distances.amin(1) + cells.square().sum(1)).clamp_min(0)
+        # minima of groups, then within the best group: an argmin over all takes several times as long
+        size = math.gcd(distances.shape[1], GROUP)
+        groups = distances.unflatten(1, (-1, size))
+        group = groups.amin(2).argmin(1)
+        best = groups.take_along_dim(group[:, None, None], 1)[:, 0]
+        within = best.argmin(1)
+        squared = best.take_along_dim(within[:, None], 1)[:, 0]
+        return (squared + cells.square().sum(1)).clamp_min(0), group * size + within
+
+    def _squared_distances(self, cells: Tensor) -> Tensor:
+        """Squared distances ``(N, K)``, less the squared lengths of the cells."""
+        return torch.addmm(self.prototypes.square().sum(1), cells, self.prototypes.T, alpha=-2)
+
+    def _sums(self, distances: Tensor, nearest: Tensor) -> Tensor:
+        """Count, sum and sum of squares of the distances to each prototype, ``(K, 3)``."""
+        powers = torch.stack([distances**power for power in range(3)], dim=1)
+        return powers.new_zeros(len(self.prototypes), 3).index_add_(0, nearest, powers)
+
+
+def _spreads(sums: Tensor, neighbours: Tensor, prior: float = 16.0) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the distances around every prototype, from sums ``(K, 3)``, ``(K,)`` each.
+
+    A prototype shares the cells of its neighbours ``(K, n)``, and both figures are drawn towards those of all cells by
+    ``prior`` cells' worth. Spreads below the median count as that: plain background must not turn its noise into
+    alarms.
+    """
+    whole = sums.sum(0)
+    count, first, second = (sums[neighbours].sum(1) + prior * whole / whole[0]).T
+    location = first / count
+    spread = (second / count - location.square()).clamp_min(0).sqrt()
+    return location, spread.clamp_min(spread.median().clamp_min(1e-6))

@@ -3,6 +3,8 @@
 
 """Prototypes cover the normals as well as anomalib's coreset, and score what SciPy scores."""
 
+import numpy as np
+import pytest
 import torch
 from anomalib.models.components import KCenterGreedy
 from scipy.spatial.distance import cdist
@@ -31,9 +33,75 @@ def test_an_image_that_was_learnt_is_judged_by_the_others_as_if_it_were_new():
         own = cells[sources == number] / head.std
         others = [row for row in head.prototypes if not torch.isclose(own, row).all(1).any()]
         expected = cdist(own, torch.stack(others)).min(1).reshape(1, 4, 4) / 5**0.5
-        seen = head.score(images[number : number + 1], torch.tensor([number]))
+        seen, _ = head.nearest(images[number : number + 1], torch.tensor([number]))
         torch.testing.assert_close(seen, torch.from_numpy(expected).float(), rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(head.score(images, torch.arange(6))[5:], seen)
+    torch.testing.assert_close(head.nearest(images, torch.arange(6))[0][5:], seen)
+
+
+@pytest.mark.parametrize("count", [37, 60, 256, 384])
+def test_the_nearest_prototype_is_found_however_many_there_are(count):
+    torch.manual_seed(0)
+    head = PrototypeMixtureHead(7, num_components=count)
+    head.fit_prototypes(torch.randn(1000, 7))
+    y = 2 * torch.randn(3, 7, 5, 5)
+    cells = y.movedim(1, -1).reshape(-1, 7) / head.std
+    assert head.nearest(y)[1].flatten().tolist() == cdist(cells, head.prototypes).argmin(1).tolist()
+
+
+def test_spreads_are_what_numpy_counts_around_a_prototype_and_its_neighbours():
+    torch.manual_seed(0)
+    head = PrototypeMixtureHead(4, num_components=30)
+    head.fit_prototypes(torch.randn(500, 4))
+    distances, nearest = head.nearest(torch.randn(8, 4, 6, 6))
+    head.fit_spreads(distances, nearest)
+    d, k = distances.numpy(), nearest.numpy()
+    location, spread = [], []
+    for row in cdist(head.prototypes, head.prototypes):
+        around = d[np.isin(k, np.argsort(row)[:9])]
+        weights = np.r_[np.ones(around.size), np.full(d.size, 16 / d.size)]
+        values = np.r_[around, d.ravel()]
+        location.append(np.average(values, weights=weights))
+        spread.append(np.average((values - location[-1]) ** 2, weights=weights) ** 0.5)
+    spread = np.maximum(spread, np.sort(spread)[14])  # torch takes the lower median
+    np.testing.assert_allclose(head.location, location, rtol=1e-4)
+    np.testing.assert_allclose(head.spread, spread, rtol=1e-3)
+
+
+def test_the_same_distance_is_odder_on_a_plain_part_than_on_a_restless_one():
+    """Wherever the parts lie in the image: each picture has them elsewhere."""
+    torch.manual_seed(0)
+
+    def images(count):
+        restless = torch.rand(count, 1, 8, 8) < 0.5
+        noise = torch.randn(count, 6, 8, 8) * torch.where(restless, 1.0, 0.1)
+        return torch.where(restless, 5.0, -5.0) + noise, restless[:, 0]
+
+    normals, _ = images(60)
+    head = PrototypeMixtureHead(6, num_components=300)
+    head.fit_prototypes(normals[:40].movedim(1, -1).reshape(-1, 6))
+    head.fit_spreads(*head.nearest(normals[40:]))
+    new, restless = images(20)
+    score = head.score(new)
+    # normal cells are alike in score, though not in distance
+    distance, _ = head.nearest(new)
+    assert distance[restless].mean() > 2.5 * distance[~restless].mean()
+    assert score[restless].mean().sub(score[~restless].mean()).abs() < 0.6
+    shifted = head.score(new + 1.0)
+    assert shifted[~restless].mean() > 2 * shifted[restless].mean() > 0
+
+
+def test_learnt_images_are_scored_as_new_ones():
+    """Each by the spreads of the others: a single odd image must not excuse itself."""
+    torch.manual_seed(0)
+    head = PrototypeMixtureHead(4, num_components=50)
+    head.fit_prototypes(torch.randn(2000, 4))
+    distances, nearest = head.nearest(torch.randn(6, 4, 5, 5))
+    distances[2] *= 10
+    judged = head.fit_spreads(distances, nearest)
+    others = [0, 1, 3, 4, 5]
+    head.fit_spreads(distances[others], nearest[others])
+    expected = (distances[2] - head.location[nearest[2]]) / head.spread[nearest[2]]
+    torch.testing.assert_close(judged[2], expected, rtol=1e-4, atol=1e-3)
 
 
 def test_coverage_is_that_of_anomalibs_coreset():

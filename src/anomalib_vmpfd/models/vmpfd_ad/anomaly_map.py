@@ -13,7 +13,7 @@ from anomalib_vmpfd.components.cell_geometry import CellGeometry, gaussian_matri
 
 
 class CellMap(nn.Module):
-    """Judge cells by how their place behaves on normal images and bring them to the size of the image.
+    """Bring maps of cells to the size of the image.
 
     Args:
         image_size (tuple[int, int]): Height and width of the map in pixels.
@@ -24,8 +24,6 @@ class CellMap(nn.Module):
 
     rows: Tensor
     columns: Tensor
-    mean: Tensor
-    std: Tensor
 
     def __init__(
         self,
@@ -39,45 +37,57 @@ class CellMap(nn.Module):
             # interpolation and smoothing are linear in each axis: one product does both
             matrix = gaussian_matrix(pixels, sigma) @ interpolation_matrix(cells, geometry, pixels)
             self.register_buffer(name, matrix, persistent=False)
-        self.register_buffer("mean", torch.zeros(grid))
-        self.register_buffer("std", torch.ones(grid))
 
-    def forward(self, scores: Tensor) -> Tensor:
-        """Judge the cells ``(B, h, w)`` and upsample them to pixels ``(B, 1, H, W)``, equation 14."""
-        return self.upsample((scores.float() - self.mean) / self.std)
-
-    def upsample(self, cells: Tensor) -> Tensor:
-        """Linear interpolation of the cells ``(B, h, w)`` to the pixels ``(B, 1, H, W)``, smoothed.
+    def forward(self, cells: Tensor) -> Tensor:
+        """Linear interpolation of the cells ``(B, h, w)`` to the pixels ``(B, 1, H, W)``, smoothed, equation 14.
 
         The cells lie where the network really saw them: a PDN without padding has its first one 16 pixels inside the
         image.
         """
-        return resample(cells, self.rows, self.columns).unsqueeze(1)
+        return resample(cells.float(), self.rows, self.columns).unsqueeze(1)
+
+
+class PlaceStatistics(nn.Module):
+    """Judge cells by how their place behaves on normal images: corners, edges and other spots are restless.
+
+    Args:
+        grid (tuple[int, int]): Number of cells.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(grid))
+        self.register_buffer("std", torch.ones(grid))
+
+    def forward(self, scores: Tensor) -> Tensor:
+        """Judge the cells ``(B, h, w)``."""
+        return (scores.float() - self.mean) / self.std
 
     @torch.no_grad()
-    def calibrate(self, scores: Tensor, others: Tensor | None = None) -> Tensor:
-        """Learn from normal images how scores behave at each place, as at corners, edges and other restless spots.
+    def calibrate(self, scores: Tensor) -> Tensor:
+        """Learn from the scores of held-out normals.
 
         Args:
-            scores (Tensor): Scores of the cells of held-out normals, ``(N, h, w)``.
-            others (Tensor | None): Scores of more normals, ``(M, h, w)``, to learn from only.
+            scores (Tensor): Scores of their cells, ``(N, h, w)``.
 
         Returns:
-            Tensor: Maps ``(N, 1, H, W)`` as :meth:`forward` would make them of new images, each image by the others:
-            thresholds from scores that an image had a part in would let too many new normals through.
+            Tensor: What :meth:`forward` would make of them if they were new, each by the others: thresholds from scores
+            that an image had a part in would let too many new normals through.
         """
         scores = scores.float()
-        everything = scores if others is None else torch.cat([scores, others.float()])
-        mean, std = _cell_statistics(everything)
+        mean, std = _place_statistics(scores)
         self.mean.copy_(mean)
         self.std.copy_(std)
-        if len(everything) == 1:
+        if len(scores) == 1:
             return self(scores)
         judged = []
         for index, image in enumerate(scores):
-            mean, std = _cell_statistics(torch.cat([everything[:index], everything[index + 1 :]]))
+            mean, std = _place_statistics(torch.cat([scores[:index], scores[index + 1 :]]))
             judged.append((image - mean) / std)
-        return self.upsample(torch.stack(judged))
+        return torch.stack(judged)
 
 
 class AnomalyMapGenerator(nn.Module):
@@ -132,7 +142,7 @@ class AnomalyMapGenerator(nn.Module):
         return (anomaly_map - start) / (end - start).clamp_min(1e-6)
 
 
-def _cell_statistics(scores: Tensor, prior: float = 32.0) -> tuple[Tensor, Tensor]:
+def _place_statistics(scores: Tensor, prior: float = 32.0) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of every cell over normal images ``(N, h, w)``, each ``(h, w)``.
 
     Both are drawn towards the whole map's by ``prior`` images' worth, so that a few images suffice and a part keeps

@@ -46,8 +46,8 @@ from anomalib_vmpfd.visualization.fit_summary import log_fit_summary
 
 from .torch_model import VmpfdAdModel
 
-# learnt images that show how restless a place is; more of them change little
-CELL_IMAGES = 100
+# learnt images that show how far normals stray around a prototype; more of them change little
+SPREAD_IMAGES = 100
 
 
 class VmpfdAd(AnomalibModule):
@@ -100,8 +100,8 @@ class VmpfdAd(AnomalibModule):
         smoothing (float): Standard deviation in pixels of the Gaussian over the maps. Defaults to ``0.0``.
         map_quantiles (tuple[float, float]): Quantiles that become 0 and 1 of each map, equations 15 to 20.
             Defaults to ``(0.9, 0.995)``.
-        cell_calibration (bool): Judge every cell of the local map by how it behaves on held-out normals.
-            Defaults to ``True``.
+        cell_calibration (bool): Judge every cell by what is usual on normals: its distance to a prototype by that of
+            other cells near there, the error of a token by its place. Defaults to ``True``.
         held_out (float): Share of the normal training images that calibrate instead of train. Defaults to ``0.1``.
         threshold (str): ``"normals"``: thresholds at the false-positive rates below, from held-out normals; ``"f1"``:
             anomalib's threshold of the best F1 score on the validation set. Defaults to ``"normals"``.
@@ -219,7 +219,7 @@ class VmpfdAd(AnomalibModule):
         self._started = False
         self._calibrated_step = -1
         self._normals: NormalImages
-        self._learnt_scores: list[Tensor] | None = None
+        self._learnt_scores: tuple[Tensor, ...] = ()
 
     @classmethod
     def configure_pre_processor(cls, image_size: tuple[int, int] | None = None) -> PreProcessor:
@@ -292,7 +292,7 @@ class VmpfdAd(AnomalibModule):
         """Hold out normal images and learn the descriptor's statistics from the others."""
         self._started = False
         self._calibrated_step = -1
-        self._learnt_scores = None
+        self._learnt_scores = ()
         self._normals = NormalImages(
             self.trainer,
             self.model.descriptor,
@@ -306,6 +306,8 @@ class VmpfdAd(AnomalibModule):
             batches = self._normals.batches(learnt, "Describing normal images", self.device)
             described = (self._normals.describe(batch.image, batch.image_path) for batch in batches)
             self.model.fit_normals(described, len(learnt))
+        if self.model.prototypes and len(self._normals.learnt) > 1:
+            self._learnt_scores = self._observe_learnt()
         self._share_state()
 
     def on_train_epoch_start(self) -> None:
@@ -419,35 +421,31 @@ class VmpfdAd(AnomalibModule):
         self._share_state()
         was_training = self.model.training
         self.model.eval()
-        if self._learnt_scores is None:
-            self._learnt_scores = self._observe_learnt()
         normals = self._normals
         seen = []
         for batch in normals.batches(normals.calibration, "Calibrating on normal images", self.device):
             known = normals.describe(batch.image, batch.image_path) if self.model.needs_descriptors else None
             seen.append(self.model.observe(batch.image, known))
-        more = self._learnt_scores
-        if more and normals.calibration == normals.learnt and len(more[0]) == len(normals.learnt):
+        if normals.calibration == normals.learnt and self._learnt_scores:
             # nothing is held out: at least no image is judged by its own prototypes
-            errors = None if seen[0][1] is None else torch.cat([error for _, error in seen])
-            seen, more = [(tuple(more), errors)], []
-        predictions = self.model.calibrate(seen, self.map_quantiles, self.cell_calibration, more)
+            seen = [(self._learnt_scores, None if seen[0][1] is None else torch.cat([error for _, error in seen]))]
+        predictions = self.model.calibrate(seen, self.map_quantiles, self.cell_calibration)
         if isinstance(self.post_processor, RankPreservingPostProcessor):
             self.post_processor.calibrate(predictions.pred_score, predictions.anomaly_map)
         self.model.train(was_training)
 
-    def _observe_learnt(self) -> list[Tensor]:
-        """Scores of learnt images as if they were new; the held-out ones alone are few to know every place by."""
-        learnt = self._normals.learnt
-        if not self.model.prototypes or not self.cell_calibration or len(learnt) == 1:
-            return []
-        numbers = torch.linspace(0, len(learnt) - 1, min(CELL_IMAGES, len(learnt))).long()
-        seen = []
-        chosen = [learnt[number] for number in numbers]
-        batches = self._normals.batches(chosen, "Judging learnt images", self.device)
-        for batch, drawn in zip(batches, numbers.split(self._normals.batch_size), strict=True):
-            seen.append(self.model.observe_learnt(self._normals.describe(batch.image, batch.image_path), drawn))
-        return [torch.cat(scores) for scores in zip(*seen, strict=True)]
+    def _observe_learnt(self) -> tuple[Tensor, ...]:
+        """Scores of learnt images as if they were new; of all of them where thresholds come from them."""
+        normals = self._normals
+        count = len(normals.learnt)
+        wanted = count if normals.calibration == normals.learnt else min(SPREAD_IMAGES, count)
+        numbers = torch.linspace(0, count - 1, wanted).long()
+        batches = normals.batches([normals.learnt[n] for n in numbers], "Judging learnt images", self.device)
+        described = (
+            (normals.describe(batch.image, batch.image_path), drawn)
+            for batch, drawn in zip(batches, numbers.split(normals.batch_size), strict=True)
+        )
+        return self.model.observe_learnt(described, self.cell_calibration)
 
     def to_onnx(
         self,

@@ -27,7 +27,7 @@ from anomalib_vmpfd.components.patch_descriptor import PatchDescriptor
 from anomalib_vmpfd.components.prototype_mixture import PrototypeMixtureHead
 from anomalib_vmpfd.components.vision_mamba import VisionMambaEncoder, check_image_size
 
-from .anomaly_map import AnomalyMapGenerator, CellMap
+from .anomaly_map import AnomalyMapGenerator, CellMap, PlaceStatistics
 from .loss import VmpfdAdLoss, reconstruction_terms
 
 POSITION_CHANNELS = 16
@@ -186,6 +186,7 @@ class VmpfdAdModel(nn.Module):
         )
         if self.decoder is not None and not self.reconstructs_pixels:
             geometry = self.descriptor.geometry.pooled(self.descriptor.grid[0] / self.tokens[0])
+            self.global_places = PlaceStatistics(self.tokens)
             self.global_cells = CellMap(self.image_size, self.tokens, geometry, smoothing)
         self.anomaly_map_generator = AnomalyMapGenerator(map_weights, smoothing)
 
@@ -267,24 +268,27 @@ class VmpfdAdModel(nn.Module):
         return self._judge(*self._encode(images, descriptors))
 
     @torch.no_grad()
-    def observe_learnt(self, descriptors: Tensor, numbers: Tensor) -> tuple[Tensor, ...]:
-        """Scores of images that prototypes were taken from, each by the prototypes of the others, as if it were new.
+    def observe_learnt(self, learnt: Iterable[tuple[Tensor, Tensor]], cell_calibration: bool) -> tuple[Tensor, ...]:
+        """Judge images that prototypes were taken from, each by the prototypes of the others, as if they were new.
 
         Args:
-            descriptors (Tensor): What :meth:`PatchDescriptor.describe` gave for them.
-            numbers (Tensor): Their places among the images of :meth:`fit_normals`, ``(B,)``.
+            learnt (Iterable[tuple[Tensor, Tensor]]): Batches of what :meth:`PatchDescriptor.describe` gives for them and
+                of their places among the images of :meth:`fit_normals`, ``(B,)``.
+            cell_calibration (bool): Learn from them first how far normals stray around each prototype.
 
         Returns:
-            tuple[Tensor, ...]: Scores of the cells of each scale, ``(B, h, w)``; none where there are no prototypes.
+            tuple[Tensor, ...]: Scores of the cells of each scale, ``(M, h, w)``; none where there are no prototypes.
         """
-        normalized = self.descriptor.normalize(descriptors)
-        return self._prototype_scores(normalized, numbers.to(normalized.device))
-
-    def _prototype_scores(self, normalized: Tensor, sources: Tensor | None = None) -> tuple[Tensor, ...]:
-        return tuple(
-            head.score(F.avg_pool2d(normalized, scale), sources)
-            for head, scale in zip(self.prototypes, self.scales, strict=False)
-        )
+        seen: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self.prototypes]
+        for described, numbers in learnt:
+            normalized = self.descriptor.normalize(described)
+            for parts, head, scale in zip(seen, self.prototypes, self.scales, strict=False):
+                parts.append(head.nearest(F.avg_pool2d(normalized, scale), numbers.to(normalized.device)))
+        scores = []
+        for head, parts in zip(self.prototypes, seen, strict=True):
+            distances, nearest = map(torch.cat, zip(*parts, strict=True))
+            scores.append(head.fit_spreads(distances, nearest) if cell_calibration else distances)
+        return tuple(scores)
 
     def _judge(
         self,
@@ -293,7 +297,10 @@ class VmpfdAdModel(nn.Module):
         target: Tensor | None,
         reconstruction: Tensor | None,
     ) -> tuple[tuple[Tensor, ...], Tensor | None]:
-        scores = self._prototype_scores(normalized)
+        scores = tuple(
+            head.score(F.avg_pool2d(normalized, scale))
+            for head, scale in zip(self.prototypes, self.scales, strict=False)
+        )
         error = None
         if self.density is not None:
             x, y = self._cells(encoded, normalized)
@@ -309,7 +316,7 @@ class VmpfdAdModel(nn.Module):
         if error is None:
             return lam, None
         blur = self.anomaly_map_generator.blur
-        return lam, blur(error.float()) if self.reconstructs_pixels else self.global_cells(error)
+        return lam, blur(error.float()) if self.reconstructs_pixels else self.global_cells(self.global_places(error))
 
     def predictions(self, maps: tuple[Tensor | None, Tensor | None]) -> InferenceBatch:
         """Fuse LAM and GAM to bounded maps and scores, equations 17, 20 and 21."""
@@ -323,37 +330,26 @@ class VmpfdAdModel(nn.Module):
         seen: Sequence[tuple[tuple[Tensor, ...], Tensor | None]],
         map_quantiles: tuple[float, float],
         cell_calibration: bool,
-        learnt: Sequence[Tensor] = (),
     ) -> InferenceBatch:
         """Set the scales of both maps from normal images, equations 15, 16, 18 and 19.
 
         Args:
             seen (Sequence[tuple[tuple[Tensor, ...], Tensor | None]]): What :meth:`observe` saw in batches of them.
             map_quantiles (tuple[float, float]): Quantiles that become 0 and 1.
-            cell_calibration (bool): Judge every cell by how it behaves on normal images first.
-            learnt (Sequence[Tensor]): What :meth:`observe_learnt` saw of more images, for that.
+            cell_calibration (bool): Judge the error of every token by how its place behaves on these images first.
 
         Returns:
             InferenceBatch: Scores and maps of these images as if they were new, to take thresholds from.
         """
-        generator = self.anomaly_map_generator
         scores = [torch.cat(parts) for parts in zip(*(scores for scores, _ in seen), strict=True)]
         errors = None if seen[0][1] is None else torch.cat([error for _, error in seen])
-        if cell_calibration:
-            maps = (
-                _mean([
-                    cells.calibrate(own, more)
-                    for cells, own, more in zip(self.local_cells, scores, learnt or [None] * len(scores), strict=False)
-                ]),
-                self.maps((), errors)[1]
-                if errors is None or self.reconstructs_pixels
-                else self.global_cells.calibrate(errors),
-            )
+        if cell_calibration and errors is not None and not self.reconstructs_pixels:
+            maps = self.maps(scores, None)[0], self.global_cells(self.global_places.calibrate(errors))
         else:
             maps = self.maps(scores, errors)
         for branch, branch_maps in enumerate(maps):
             if branch_maps is not None:
-                generator.calibrate(branch, quantiles([branch_maps], map_quantiles))
+                self.anomaly_map_generator.calibrate(branch, quantiles([branch_maps], map_quantiles))
         return self.predictions(maps)
 
     @torch.no_grad()

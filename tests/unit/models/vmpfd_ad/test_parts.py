@@ -9,7 +9,7 @@ import torch
 from skimage.metrics import structural_similarity
 
 from anomalib_vmpfd.components.cell_geometry import CellGeometry
-from anomalib_vmpfd.models.vmpfd_ad.anomaly_map import AnomalyMapGenerator, CellMap
+from anomalib_vmpfd.models.vmpfd_ad.anomaly_map import AnomalyMapGenerator, CellMap, PlaceStatistics
 from anomalib_vmpfd.models.vmpfd_ad.loss import VmpfdAdLoss, reconstruction_terms
 
 
@@ -71,13 +71,13 @@ def test_cells_of_calibration_images_are_judged_as_those_of_new_images(images, r
     torch.manual_seed(0)
     restless = torch.ones(16, 16)
     restless[:3] = 5  # a border that varies more than the rest
-    cells = CellMap((64, 64), (16, 16), CellGeometry(4.0, 1.5))
+    places, cells = PlaceStatistics((16, 16)), CellMap((64, 64), (16, 16), CellGeometry(4.0, 1.5))
     own, new, raw = [], [], []
     for _ in range(40):
         draw = 10 + restless * torch.randn(images + 20, 16, 16)
-        own.append(cells.calibrate(draw[:images]).flatten(1).max(1).values)
-        new.append(cells(draw[images:]).flatten(1).max(1).values)
-        judged = (draw[images:] - cells.mean) / cells.std
+        own.append(cells(places.calibrate(draw[:images])).flatten(1).max(1).values)
+        new.append(cells(places(draw[images:])).flatten(1).max(1).values)
+        judged = places(draw[images:])
         raw.append((judged[:, :3].std() / judged[:, 3:].std()).item())
     assert torch.cat(own).mean().item() == pytest.approx(torch.cat(new).mean().item(), rel=0.1)
     assert np.mean(raw) < ratio  # the more images, the less the border decides: 5 without calibration
