@@ -96,7 +96,7 @@ class VmpfdAd(AnomalibModule):
         train_cells (int | None): Random cells of an image that a step learns from; ``None`` for all.
             Defaults to ``32``.
         lambda_mse (float): Weight of the squared error, equation 8. Defaults to ``5.0``.
-        map_weights (tuple[float, float]): Weights of the local and the global map. Defaults to ``(0.65, 0.35)``.
+        map_weights (tuple[float, float]): Weights of the local and the global map. Defaults to ``(0.5, 0.5)``.
         smoothing (float): Standard deviation in pixels of the Gaussian over the maps. Defaults to ``0.0``.
         map_quantiles (tuple[float, float]): Quantiles that become 0 and 1 of each map, equations 15 to 20.
             Defaults to ``(0.9, 0.995)``.
@@ -150,7 +150,7 @@ class VmpfdAd(AnomalibModule):
         sigma_floor: float = 0.05,
         train_cells: int | None = 32,
         lambda_mse: float = 5.0,
-        map_weights: tuple[float, float] = (0.65, 0.35),
+        map_weights: tuple[float, float] = (0.5, 0.5),
         smoothing: float = 0.0,
         map_quantiles: tuple[float, float] = (0.9, 0.995),
         cell_calibration: bool = True,

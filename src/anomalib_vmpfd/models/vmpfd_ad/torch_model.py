@@ -102,7 +102,7 @@ class VmpfdAdModel(nn.Module):
         sigma_floor: float = 0.05,
         train_cells: int | None = None,
         lambda_mse: float = 5.0,
-        map_weights: tuple[float, float] = (0.65, 0.35),
+        map_weights: tuple[float, float] = (0.5, 0.5),
         smoothing: float = 0.0,
     ) -> None:
         super().__init__()
