@@ -6,8 +6,9 @@
     python scripts/fill_tables.py            fill them
     python scripts/fill_tables.py --check    fail where a page is not what the result files say
 
-A marker is ``<!-- name -->``, closed by ``<!-- /name -->``: ``results`` and ``ablation`` come from the suites
-side_by_side and development, ``speed`` from ``results/speed/latency.csv`` and ``growth`` from ``scan_growth.csv``.
+A marker is ``<!-- name -->``, closed by ``<!-- /name -->``: ``results``, ``ablation`` and ``robustness`` come from the
+suites side_by_side, development and robustness, ``speed`` from ``results/speed/latency.csv`` and ``growth`` from
+``scan_growth.csv``.
 """
 
 import argparse
@@ -131,6 +132,7 @@ def main() -> None:
     tables = {
         "results": accuracy("side_by_side", published=True),
         "ablation": accuracy("development", published=False),
+        "robustness": accuracy("robustness", published=False),
         "speed": speed(),
         "growth": growth(),
     }

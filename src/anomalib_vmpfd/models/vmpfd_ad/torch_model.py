@@ -272,8 +272,8 @@ class VmpfdAdModel(nn.Module):
         """Judge images that prototypes were taken from, each by the prototypes of the others, as if they were new.
 
         Args:
-            learnt (Iterable[tuple[Tensor, Tensor]]): Batches of what :meth:`PatchDescriptor.describe` gives for them and
-                of their places among the images of :meth:`fit_normals`, ``(B,)``.
+            learnt (Iterable[tuple[Tensor, Tensor]]): Batches of what :meth:`PatchDescriptor.describe` gives for them
+                and of their places among the images of :meth:`fit_normals`, ``(B,)``.
             cell_calibration (bool): Learn from them first how far normals stray around each prototype.
 
         Returns:
