@@ -179,12 +179,9 @@ class PrototypeMixtureHead(nn.Module):
             distances.masked_fill_(own & ~own.all(1, keepdim=True), torch.inf)
         # minima of groups, then within the best group: an argmin over all takes several times as long
         size = math.gcd(distances.shape[1], GROUP)
-        groups = distances.unflatten(1, (-1, size))
-        group = groups.amin(2).argmin(1)
-        best = groups.take_along_dim(group[:, None, None], 1)[:, 0]
-        within = best.argmin(1)
-        squared = best.take_along_dim(within[:, None], 1)[:, 0]
-        return (squared + cells.square().sum(1)).clamp_min(0), group * size + within
+        group = distances.unflatten(1, (-1, size)).amin(2).argmin(1, keepdim=True)
+        best, within = distances.gather(1, size * group + torch.arange(size, device=group.device)).min(1)
+        return (best + cells.square().sum(1)).clamp_min(0), size * group[:, 0] + within
 
     def _squared_distances(self, cells: Tensor) -> Tensor:
         """Squared distances ``(N, K)``, less the squared lengths of the cells."""
