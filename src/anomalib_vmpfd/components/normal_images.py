@@ -68,6 +68,11 @@ class NormalImages:
         augmented = getattr(trainer.datamodule, "train_augmentations", None) is not None
         self._cache = None if augmented else FeatureCache(cache_mb)
 
+    @property
+    def holds_out(self) -> bool:
+        """Whether any image is held out; where none is, the learnt ones calibrate."""
+        return bool(self._held_out)
+
     def is_held_out(self, path: str) -> bool:
         """Whether the image must not be learnt."""
         return path in self._held_out

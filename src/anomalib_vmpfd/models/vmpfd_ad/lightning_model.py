@@ -306,7 +306,8 @@ class VmpfdAd(AnomalibModule):
             batches = self._normals.batches(learnt, "Describing normal images", self.device)
             described = (self._normals.describe(batch.image, batch.image_path) for batch in batches)
             self.model.fit_normals(described, len(learnt))
-        if self.model.prototypes and len(self._normals.learnt) > 1:
+        wanted = self.cell_calibration or not self._normals.holds_out
+        if self.model.prototypes and wanted and len(self._normals.learnt) > 1:
             self._learnt_scores = self._observe_learnt()
         self._share_state()
 
@@ -426,7 +427,7 @@ class VmpfdAd(AnomalibModule):
         for batch in normals.batches(normals.calibration, "Calibrating on normal images", self.device):
             known = normals.describe(batch.image, batch.image_path) if self.model.needs_descriptors else None
             seen.append(self.model.observe(batch.image, known))
-        if normals.calibration == normals.learnt and self._learnt_scores:
+        if self._learnt_scores and not normals.holds_out:
             # nothing is held out: at least no image is judged by its own prototypes
             seen = [(self._learnt_scores, None if seen[0][1] is None else torch.cat([error for _, error in seen]))]
         predictions = self.model.calibrate(seen, self.map_quantiles, self.cell_calibration)
@@ -438,8 +439,8 @@ class VmpfdAd(AnomalibModule):
         """Scores of learnt images as if they were new; of all of them where thresholds come from them."""
         normals = self._normals
         count = len(normals.learnt)
-        wanted = count if normals.calibration == normals.learnt else min(SPREAD_IMAGES, count)
-        numbers = torch.linspace(0, count - 1, wanted).long()
+        judged = min(SPREAD_IMAGES, count) if normals.holds_out else count
+        numbers = torch.linspace(0, count - 1, judged).long()
         batches = normals.batches([normals.learnt[n] for n in numbers], "Judging learnt images", self.device)
         described = (
             (normals.describe(batch.image, batch.image_path), drawn)
