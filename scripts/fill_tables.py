@@ -6,9 +6,9 @@
     python scripts/fill_tables.py            fill them
     python scripts/fill_tables.py --check    fail where a page is not what the result files say
 
-A marker is ``<!-- name -->``, closed by ``<!-- /name -->``: ``results``, ``ablation`` and ``robustness`` come from the
-suites side_by_side, development and robustness, ``speed`` from ``results/speed/latency.csv`` and ``growth`` from
-``scan_growth.csv``.
+A marker is ``<!-- name -->``, closed by ``<!-- /name -->``: ``results``, ``ablation``, ``limits`` and ``robustness`` come
+from the suites side_by_side, development, limits and robustness, ``speed`` from ``results/speed/latency.csv`` and
+``growth`` from ``scan_growth.csv``.
 """
 
 import argparse
@@ -33,6 +33,9 @@ def accuracy(suite: str, *, published: bool) -> str:
         return "Not measured yet."
     rows = pd.read_csv(path)
     rows = rows[rows.status == "ok"]
+    deviations = _over_seeds(rows)
+    # models compare at the seeds that all of them have
+    rows = rows[rows.seed.isin(set.intersection(*(set(part.seed) for _, part in rows.groupby("model"))))]
     categories = list(dict.fromkeys(rows.category))
     lines = []
     for model in dict.fromkeys(rows.model):
@@ -54,8 +57,21 @@ def accuracy(suite: str, *, published: bool) -> str:
     return (
         f"{' / '.join(METRICS.values())}, per cent.\n\n{table}\n\n"
         f"`results/{suite}/results.csv`; seed {seeds}, {', '.join(sorted(set(rows.device)))}, "
-        f"{', '.join(sorted({str(p) for p in rows.precision}))}, commit {commits}."
+        f"{', '.join(sorted({str(p) for p in rows.precision}))}, commit {commits}.{deviations}"
     )
+
+
+def _over_seeds(rows: pd.DataFrame) -> str:
+    """Mean over all categories and its deviation over seeds, of the models that have several."""
+    sentences = []
+    for model in dict.fromkeys(rows.model):
+        own = rows[rows.model == model]
+        whole = own.groupby("seed").category.nunique() == rows.category.nunique()
+        means = own[own.seed.isin(whole.index[whole])].groupby("seed")[list(METRICS)].mean()
+        if len(means) > 1:
+            cells = " / ".join(f"{percent(means[m].mean())} ± {percent(means[m].std())}" for m in METRICS)
+            sentences.append(f"\n\nMean of {model} over seeds {', '.join(map(str, means.index))}: {cells}.")
+    return "".join(sentences)
 
 
 def speed() -> str:
@@ -132,6 +148,7 @@ def main() -> None:
     tables = {
         "results": accuracy("side_by_side", published=True),
         "ablation": accuracy("development", published=False),
+        "limits": accuracy("limits", published=False),
         "robustness": accuracy("robustness", published=False),
         "speed": speed(),
         "growth": growth(),
