@@ -6,8 +6,8 @@
     python scripts/fill_tables.py            fill them
     python scripts/fill_tables.py --check    fail where a page is not what the result files say
 
-A marker is ``<!-- name -->``, closed by ``<!-- /name -->``: ``results``, ``ablation``, ``limits`` and ``robustness`` come
-from the suites side_by_side, development, limits and robustness, ``speed`` from ``results/speed/latency.csv`` and
+A marker is ``<!-- name -->``, closed by ``<!-- /name -->``: ``results``, ``ablation``, ``limits`` and ``robustness``
+come from the suites side_by_side, development, limits and robustness, ``speed`` from ``results/speed/latency.csv`` and
 ``growth`` from ``scan_growth.csv``.
 """
 

@@ -1,0 +1,37 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Tables compare models at the seeds that all have, and are those that the result files give."""
+
+import runpy
+
+import pandas as pd
+
+
+def row(model: str, category: str, seed: int, value: float) -> dict:
+    metrics = dict.fromkeys(("image_AUROC", "pixel_AUROC", "AUPRO"), value)
+    costs = {"train_seconds": 10.0, "train_steps": 5, "device": "cpu", "precision": "32-true", "commit": "a" * 12}
+    return {"model": model, "category": category, "seed": seed, "status": "ok"} | metrics | costs
+
+
+def test_models_compare_at_common_seeds_and_more_seeds_give_a_deviation(repository, tmp_path):
+    script = runpy.run_path(str(repository / "scripts" / "fill_tables.py"))
+    accuracy = script["accuracy"]
+    accuracy.__globals__["ROOT"] = tmp_path
+    folder = tmp_path / "results" / "suite"
+    folder.mkdir(parents=True)
+    rows = [row("ours", c, seed, 0.9 + seed / 100) for c in ("screw", "tile") for seed in (0, 1, 2)]
+    rows += [row("ours", "screw", 3, 0.1)]  # a seed that is not finished
+    rows += [row("theirs", c, 0, 0.8) for c in ("screw", "tile")]
+    pd.DataFrame(rows).to_csv(folder / "results.csv", index=False)
+
+    table = accuracy("suite", published=False)
+
+    assert "| ours | 90.0 / 90.0 / 90.0 | 90.0 / 90.0 / 90.0 | 90.0 / 90.0 / 90.0 |" in table
+    assert "| theirs | 80.0 / 80.0 / 80.0 |" in table
+    assert "Mean of ours over seeds 0, 1, 2: 91.0 ± 1.0 / 91.0 ± 1.0 / 91.0 ± 1.0." in table
+
+
+def test_the_committed_tables_are_those_of_the_result_files(repository, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["fill_tables.py", "--check"])
+    runpy.run_path(str(repository / "scripts" / "fill_tables.py"), run_name="__main__")
