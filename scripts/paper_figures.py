@@ -1,20 +1,19 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Train the models of a benchmark suite and draw the paper's figures 2 and 4 to 7 from them.
+"""Train the models of a benchmark suite and draw the paper's figures 4 to 7 from them.
 
     python scripts/paper_figures.py --out build/figures
     python scripts/paper_figures.py --config configs/benchmark/side_by_side.yaml --root ../shared/data --out build/screw
 
-Pictures of data sets whose licence forbids it must not be published. Figure 2 is drawn where ``--results`` names a
-results file and ``--depths`` the labels in it, e.g. ``--depths depth0=0 depth4=4``. Figure 3 is part of every report.
+Pictures of data sets whose licence forbids it must not be published. Figure 2 needs no training but a results file, see
+``docs/figures.md``; figure 3 is part of every report.
 """
 
 import argparse
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 import torch
 from anomalib.engine import Engine
 
@@ -32,15 +31,9 @@ def main() -> None:
     p.add_argument("--dataset", help="name of the suite's data set, the first one without it")
     p.add_argument("--category", help="category of it, the first one without it")
     p.add_argument("--images", type=int, default=3, help="rows of figures 4 to 6, at most one a defect kind")
-    p.add_argument("--results", type=Path, help="results.csv for figure 2")
-    p.add_argument("--depths", nargs="+", default=[], metavar="LABEL=BLOCKS")
     p.add_argument("--out", type=Path, required=True)
     args = p.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-
-    if args.results:
-        depths = {label: int(blocks) for label, blocks in (pair.rsplit("=", 1) for pair in args.depths)}
-        f.blocks_accuracy(pd.read_csv(args.results), depths).savefig(args.out / "figure2_blocks.svg")
 
     suite = load_suite(args.config)
     dataset = next(d for d in suite.datasets if args.dataset in {None, d.name})
@@ -92,10 +85,8 @@ def main() -> None:
     # the picture that every test saves, for the first page of the documentation
     first.visualizer = HeatmapVisualizer(output_dir=args.out / "runs" / "pictures")
     Engine(**trainer | {"default_root_dir": args.out / "runs" / "test"}).test(first, datamodule=datamodule)
-    dent = kinds[chosen[len(chosen) // 2]]
-    (args.out / "heatmap.png").write_bytes(
-        sorted((args.out / "runs" / "pictures").rglob(f"{dent}/*.png"))[1].read_bytes()
-    )
+    pictures = sorted((args.out / "runs" / "pictures").rglob(f"{kinds[chosen[-1]]}/*.png"))
+    (args.out / "heatmap.png").write_bytes(pictures[1].read_bytes())
 
 
 if __name__ == "__main__":

@@ -149,7 +149,7 @@ def feature_maps(images: Tensor, features: Mapping[str, Tensor], panel_size: int
     return heatmap_figure(
         panels,
         "Features in three principal components",
-        "fitted for each encoder on all images shown; equal colours are equal features, within a column only",
+        "equal colours in one column are equal features",
         panel_size=panel_size,
         columns=len(features) + 1,
     )
