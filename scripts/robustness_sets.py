@@ -9,7 +9,8 @@
 =====================  ===============================================================================================
 normals-4, -16, -64    a random choice of the normals; a smaller one is part of a larger one
 polluted-5, -10        so many per cent of the training images are defective ones, taken out of the test set
-dark, bright           test images at 0.7 and 1.3 times their brightness, training images as they are
+dimmer, brighter       test images at 0.9 and 1.1 times their brightness, training images as they are
+dark, bright           the same at 0.7 and 1.3 times, where a light background is clipped to white
 blurred                test images under a Gaussian of 1/256 of their width
 =====================  ===============================================================================================
 """
@@ -25,7 +26,7 @@ import numpy as np
 logger = logging.getLogger("robustness_sets")
 FEW = (4, 16, 64)
 POLLUTED = (5, 10)
-BRIGHTNESS = {"dark": 0.7, "bright": 1.3}
+BRIGHTNESS = {"dark": 0.7, "dimmer": 0.9, "brighter": 1.1, "bright": 1.3}
 
 
 def copied(source: Path, out: Path) -> Path:

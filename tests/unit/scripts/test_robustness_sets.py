@@ -63,7 +63,7 @@ def test_a_defect_that_is_learnt_is_not_tested(sets, percent, moved):
 def test_only_the_test_images_shift(sets):
     source, out = sets
     original = np.asarray(Image.open(source / "test" / "dent" / "003.png"), float)
-    for kind, factor in (("dark", 0.7), ("bright", 1.3)):
+    for kind, factor in (("dark", 0.7), ("dimmer", 0.9), ("brighter", 1.1), ("bright", 1.3)):
         changed = np.asarray(Image.open(out / kind / "test" / "dent" / "003.png"), float)
         np.testing.assert_allclose(changed, original * factor, atol=0.6)
     blurred = np.asarray(Image.open(out / "blurred" / "test" / "dent" / "003.png"), float)
