@@ -18,6 +18,7 @@ blurred                test images under a Gaussian of 1/256 of their width
 import argparse
 import logging
 import shutil
+import stat
 from pathlib import Path
 
 import cv2
@@ -32,7 +33,10 @@ BRIGHTNESS = {"dark": 0.7, "dimmer": 0.9, "brighter": 1.1, "bright": 1.3}
 def copied(source: Path, out: Path) -> Path:
     """Copy the data set; a copy that is there is replaced."""
     shutil.rmtree(out, ignore_errors=True)
-    return Path(shutil.copytree(source, out))
+    shutil.copytree(source, out)
+    for path in (out, *out.rglob("*")):
+        path.chmod(path.stat().st_mode | stat.S_IWUSR)  # data are often read-only
+    return out
 
 
 def keep_few(folder: Path, order: list[str], count: int) -> None:
