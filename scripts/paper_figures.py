@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from anomalib.engine import Engine
+from PIL import Image
 
 from anomalib_vmpfd.benchmark.config import load_suite, runs
 from anomalib_vmpfd.benchmark.run import build
@@ -62,7 +63,8 @@ def main() -> None:
     shown = images[chosen]
 
     def save(figure: f.Figure, name: str) -> None:
-        to_picture(figure).save(args.out / name, optimize=True)
+        picture = to_picture(figure).convert("RGB")
+        picture.quantize(256, Image.Quantize.MAXCOVERAGE).save(args.out / name, optimize=True)
         print(args.out / name)
 
     good = torch.stack([datamodule.val_data[index].image for index in range(len(datamodule.val_data))])

@@ -67,7 +67,8 @@ def _smaller(png: str) -> str:
     """The same picture in 256 colours: a repository keeps every version of it."""
     picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
     buffer = io.BytesIO()
-    picture.quantize(256, Image.Quantize.MEDIANCUT).save(buffer, "png", optimize=True)
+    # by coverage and not by area: else greys take the colours that a colour bar needs
+    picture.quantize(256, Image.Quantize.MAXCOVERAGE).save(buffer, "png", optimize=True)
     return base64.b64encode(buffer.getvalue()).decode()
 
 
