@@ -9,6 +9,7 @@ from itertools import repeat
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
 PROJECTED_CHANNELS = 32
 CELLS_AT_ONCE = 1024  # whose distances to all prototypes are in memory together
@@ -69,7 +70,7 @@ class PrototypeMixtureHead(nn.Module):
         torch.Size([2, 5, 5])
     """
 
-    prototypes: Tensor
+    products: Tensor
     std: Tensor
     sources: Tensor
     location: Tensor
@@ -77,12 +78,18 @@ class PrototypeMixtureHead(nn.Module):
 
     def __init__(self, target_channels: int, num_components: int = 8192) -> None:
         super().__init__()
-        self.register_buffer("prototypes", torch.zeros(num_components, target_channels))
+        # -2 mu_k over |mu_k|^2: their product with a cell and a one is its squared distance, less the cell's own length
+        self.register_buffer("products", torch.zeros(target_channels + 1, num_components))
         self.register_buffer("std", torch.ones(target_channels))
         self.register_buffer("sources", torch.zeros(num_components, dtype=torch.long))
         # until spreads are fitted, scores are distances
         self.register_buffer("location", torch.zeros(num_components))
         self.register_buffer("spread", torch.ones(num_components))
+
+    @property
+    def prototypes(self) -> Tensor:
+        """The means ``mu_k`` in units of ``std``, ``(K, C)``."""
+        return -0.5 * self.products[:-1].T
 
     @torch.no_grad()
     def fit_prototypes(self, cells: Tensor, sources: Tensor | None = None) -> None:
@@ -95,10 +102,11 @@ class PrototypeMixtureHead(nn.Module):
         # averages of cells spread less in some channels than in others
         self.std.copy_(cells.std(0, unbiased=False).clamp_min(0.1))
         cells = cells / self.std
-        count = len(self.prototypes)
+        count = self.products.shape[1]
         # fewer cells than prototypes: repeated ones change nothing
         chosen = farthest_points(cells, count) if len(cells) > count else torch.arange(count) % len(cells)
-        self.prototypes.copy_(cells[chosen])
+        means = cells[chosen]
+        self.products.copy_(torch.cat([-2 * means, means.square().sum(1, keepdim=True)], dim=1).T)
         if sources is not None:
             self.sources.copy_(sources[chosen])
 
@@ -116,9 +124,10 @@ class PrototypeMixtureHead(nn.Module):
         Returns:
             Tensor: Scores of these images, each by the spreads of the others as if it were new, ``(M, h, w)``.
         """
+        prototypes = self.prototypes
         neighbours = torch.cat([
-            self._squared_distances(part).topk(min(NEIGHBOURS, len(self.prototypes)), largest=False).indices
-            for part in self.prototypes.split(CELLS_AT_ONCE)
+            self._squared_distances(part).topk(min(NEIGHBOURS, len(prototypes)), largest=False).indices
+            for part in prototypes.split(CELLS_AT_ONCE)
         ])
         # counts, sums and sums of squares around each prototype, image by image
         sums = torch.stack([self._sums(d, k) for d, k in zip(distances.flatten(1), nearest.flatten(1), strict=True)])
@@ -185,12 +194,13 @@ class PrototypeMixtureHead(nn.Module):
 
     def _squared_distances(self, cells: Tensor) -> Tensor:
         """Squared distances ``(N, K)``, less the squared lengths of the cells."""
-        return torch.addmm(self.prototypes.square().sum(1), cells, self.prototypes.T, alpha=-2)
+        # a bias, as addmm's, would be written to the whole result before the product is added to it
+        return F.pad(cells, (0, 1), value=1.0) @ self.products
 
     def _sums(self, distances: Tensor, nearest: Tensor) -> Tensor:
         """Count, sum and sum of squares of the distances to each prototype, ``(K, 3)``."""
         powers = torch.stack([distances**power for power in range(3)], dim=1)
-        return powers.new_zeros(len(self.prototypes), 3).index_add_(0, nearest, powers)
+        return powers.new_zeros(self.products.shape[1], 3).index_add_(0, nearest, powers)
 
 
 def _spreads(sums: Tensor, neighbours: Tensor, prior: float = 16.0) -> tuple[Tensor, Tensor]:
