@@ -6,9 +6,9 @@
     python scripts/fill_tables.py            fill them
     python scripts/fill_tables.py --check    fail where a page is not what the result files say
 
-A marker is ``<!-- name -->``, closed by ``<!-- /name -->``: ``results``, ``ablation``, ``limits`` and ``robustness``
-come from the suites side_by_side, development, limits and robustness, ``speed`` from ``results/speed/latency.csv`` and
-``growth`` from ``scan_growth.csv``.
+A marker is ``<!-- name -->``, closed by ``<!-- /name -->``: ``results``, ``ablation``, ``limits``, ``shapes`` and
+``robustness`` come from the suites side_by_side, development, limits, shapes and robustness, ``speed`` from
+``results/speed/latency.csv`` and ``growth`` from ``scan_growth.csv``.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from anomalib_vmpfd.benchmark.config import load_suite
 from anomalib_vmpfd.benchmark.summary import load_published
 from anomalib_vmpfd.benchmark.tables import markdown, percent
 
@@ -58,6 +59,34 @@ def accuracy(suite: str, *, published: bool) -> str:
         f"{' / '.join(METRICS.values())}, per cent.\n\n{table}\n\n"
         f"`results/{suite}/results.csv`; seed {seeds}, {', '.join(sorted(set(rows.device)))}, "
         f"{', '.join(sorted({str(p) for p in rows.precision}))}, commit {commits}.{deviations}"
+    )
+
+
+def robustness() -> str:
+    """One row a harder version of screw, beside screw as it is."""
+    path = ROOT / "results" / "robustness" / "results.csv"
+    if not path.exists():
+        return "Not measured yet."
+    rows = pd.read_csv(path)
+    rows = rows[rows.status == "ok"]
+    plain = pd.read_csv(ROOT / "results" / "side_by_side" / "results.csv")
+    plain = plain[(plain.category == "screw") & (plain.seed == 0)]
+    models = list(dict.fromkeys(rows.model))
+
+    def cells(part: pd.DataFrame) -> list[str]:
+        by_model = part.set_index("model")
+        return [_three(by_model.loc[model]) if model in by_model.index else "-" for model in models]
+
+    lines = [["screw as it is", *cells(plain)]]
+    lines += [
+        [category, *cells(rows[rows.category == category])]
+        for dataset in load_suite(ROOT / "configs" / "benchmark" / "robustness.yaml").datasets
+        for category in dataset.categories
+    ]
+    commits = ", ".join(sorted({str(c)[:7] for c in rows.commit}))
+    return (
+        f"{' / '.join(METRICS.values())}, per cent.\n\n{markdown(['', *models], lines)}\n\n"
+        f"`results/robustness/results.csv`; seed 0, {', '.join(sorted(set(rows.device)))}, commit {commits}."
     )
 
 
@@ -149,7 +178,8 @@ def main() -> None:
         "results": accuracy("side_by_side", published=True),
         "ablation": accuracy("development", published=False),
         "limits": accuracy("limits", published=False),
-        "robustness": accuracy("robustness", published=False),
+        "shapes": accuracy("shapes", published=False),
+        "robustness": robustness(),
         "speed": speed(),
         "growth": growth(),
     }

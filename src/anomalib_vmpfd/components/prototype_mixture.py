@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 PROJECTED_CHANNELS = 32
-CELLS_AT_ONCE = 1024  # whose distances to all prototypes are in memory together
+# whose distances to all prototypes are in memory together: 16 MB, which the C library reuses from call to call, where
+# from 32 MB on it asks the system for new pages every time
+CELLS_AT_ONCE = 512
 GROUP = 128
 NEIGHBOURS = 9  # prototypes that share one spread, each with the eight nearest to it
 
