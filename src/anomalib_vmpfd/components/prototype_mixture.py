@@ -17,6 +17,7 @@ PROJECTED_CHANNELS = 32
 CELLS_AT_ONCE = 512
 GROUP = 128
 NEIGHBOURS = 9  # prototypes that share one spread, each with the eight nearest to it
+TIE = 1e-3  # by how much of its squared distance another prototype may be farther away and still have a say
 
 
 def farthest_points(points: Tensor, count: int) -> Tensor:
@@ -146,7 +147,8 @@ class PrototypeMixtureHead(nn.Module):
     def score(self, y: Tensor) -> Tensor:
         """Distance to the nearest prototype over what is usual around it.
 
-        It is the exponent of the likeliest Gaussian, but for a distance that every normal keeps.
+        It is the exponent of the likeliest Gaussian, but for a distance that every normal keeps. Where a second
+        prototype is as near, mean and spread are those of both.
 
         Args:
             y (Tensor): Normalised descriptors, ``(B, C, h, w)``.
@@ -154,8 +156,15 @@ class PrototypeMixtureHead(nn.Module):
         Returns:
             Tensor: Scores of shape ``(B, h, w)``.
         """
-        distance, nearest = self.nearest(y)
-        return (distance - self.location[nearest]) / self.spread[nearest]
+        squared, nearest = self._two_nearest(y)
+        # judged by one prototype alone, a cell half-way between two would depend on how a backend rounds
+        apart = (squared[..., -1] - squared[..., 0]) / (TIE * squared[..., 0]).clamp_min(1e-12)
+        share = torch.sigmoid(-apart)
+        location, spread = (
+            torch.lerp(values[nearest[..., 0]], values[nearest[..., -1]], share)
+            for values in (self.location, self.spread)
+        )
+        return (squared[..., 0].sqrt() - location) / spread
 
     def nearest(self, y: Tensor, sources: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Find the nearest prototype of every cell.
@@ -169,30 +178,37 @@ class PrototypeMixtureHead(nn.Module):
             tuple[Tensor, Tensor]: Root mean square distance to it, in units of the channels' spread over the cells, and
             its index, both ``(B, h, w)``.
         """
+        squared, index = self._two_nearest(y, sources)
+        return squared[..., 0].sqrt(), index[..., 0]
+
+    def _two_nearest(self, y: Tensor, sources: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Mean square distances to the two nearest prototypes, nearest first, and which they are, ``(B, h, w, 2)``."""
         with torch.autocast(y.device.type, enabled=False):
             cells = rearrange(y, "b c h w -> (b h w) c").float() / self.std
             owners = None if sources is None else sources.repeat_interleave(y.shape[2] * y.shape[3])
             if torch.compiler.is_exporting() or torch.jit.is_tracing():
-                squared, index = self._nearest(cells, owners)
+                squared, index = self._two_nearest_of(cells, owners)
             else:
                 own = repeat(None) if owners is None else owners.split(CELLS_AT_ONCE)
                 parts = zip(cells.split(CELLS_AT_ONCE), own, strict=False)
-                squared, index = map(torch.cat, zip(*(self._nearest(*part) for part in parts), strict=True))
-        shape = (y.shape[0], *y.shape[2:])
-        return (squared / y.shape[1]).sqrt().view(shape), index.view(shape)
+                squared, index = map(torch.cat, zip(*(self._two_nearest_of(*part) for part in parts), strict=True))
+        shape = (y.shape[0], *y.shape[2:], squared.shape[1])
+        return (squared / y.shape[1]).view(shape), index.view(shape)
 
-    def _nearest(self, cells: Tensor, owners: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Squared distance of cells ``(N, C)`` to the nearest prototype, and which it is, ``(N,)`` each."""
+    def _two_nearest_of(self, cells: Tensor, owners: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Squared distances of cells ``(N, C)`` and indices, ``(N, 2)`` each; ``(N, 1)`` of a single prototype."""
         distances = self._squared_distances(cells)
         if owners is not None:
             own = self.sources == owners[:, None]
             # where images are all the same, the prototypes may all be of one of them
             distances.masked_fill_(own & ~own.all(1, keepdim=True), torch.inf)
-        # minima of groups, then within the best group: an argmin over all takes several times as long
+        # minima of groups, then within the two best groups: a search in all takes several times as long
         size = math.gcd(distances.shape[1], GROUP)
-        group = distances.unflatten(1, (-1, size)).amin(2).argmin(1, keepdim=True)
-        best, within = distances.gather(1, size * group + torch.arange(size, device=group.device)).min(1)
-        return (best + cells.square().sum(1)).clamp_min(0), size * group[:, 0] + within
+        minima = distances.unflatten(1, (-1, size)).amin(2)
+        groups = minima.topk(min(2, minima.shape[1]), largest=False).indices
+        candidates = (size * groups[..., None] + torch.arange(size, device=groups.device)).flatten(1)
+        best, within = distances.gather(1, candidates).topk(min(2, candidates.shape[1]), largest=False)
+        return (best + cells.square().sum(1, keepdim=True)).clamp_min(0), candidates.gather(1, within)
 
     def _squared_distances(self, cells: Tensor) -> Tensor:
         """Squared distances ``(N, K)``, less the squared lengths of the cells."""

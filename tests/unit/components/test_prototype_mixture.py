@@ -119,3 +119,19 @@ def test_coverage_is_that_of_anomalibs_coreset():
 
 def test_indices_differ_even_where_points_do_not():
     assert farthest_points(torch.ones(50, 3), 20).unique().numel() == 20
+
+
+def test_a_cell_between_two_prototypes_does_not_jump_from_one_spread_to_the_other():
+    head = PrototypeMixtureHead(2, num_components=2)
+    head.fit_prototypes(torch.tensor([[-1.0, 0.0], [1.0, 0.0]]))
+    head.location.copy_(torch.tensor([0.1, 0.4]))
+    head.spread.copy_(torch.tensor([0.5, 2.0]))
+    nearest_to = head.nearest(torch.tensor([-1.0, 0.0]).view(1, 2, 1, 1))[1].item()
+    middle = torch.tensor([-1e-7, 0.0, 1e-7]) * (1 if nearest_to == 0 else -1)
+    scores = head.score(torch.stack([middle, torch.full((3,), 0.7)])[None, :, None])[0, 0]
+    assert scores.max() - scores.min() < 1e-3 * scores.abs().max()
+    # farther away, each cell is judged by its own prototype alone
+    for x, k in ((-0.9, nearest_to), (0.9, 1 - nearest_to)):
+        y = torch.tensor([x, 0.7]).view(1, 2, 1, 1)
+        expected = (head.nearest(y)[0] - head.location[k]) / head.spread[k]
+        torch.testing.assert_close(head.score(y), expected)
