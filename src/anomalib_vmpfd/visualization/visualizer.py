@@ -153,7 +153,7 @@ class HeatmapVisualizer(ImageVisualizer):
         calibrated = "tam" in explained
         figure = heatmap_figure(
             panels,
-            "/".join(Path(item.image_path).parts[-3:]) if item.image_path else "",
+            Path(*Path(item.image_path).parts[-3:]).as_posix() if item.image_path else "",
             _verdict(item, post_processor),
             scale=None if calibrated else Normalize(0, 1, clip=True),
             threshold=pixel_threshold(post_processor, calibrated=calibrated),
