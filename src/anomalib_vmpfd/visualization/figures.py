@@ -257,7 +257,10 @@ def blocks_accuracy(
                 linestyle=DASHES[index],
                 label=metric.replace("_", " "),
             )
-        axes.set(xlabel="ViM blocks", ylabel="%")
+        # at least five points of a per cent, or what is nothing would look like much
+        low, high = axes.get_ylim()
+        half = max((high - low) / 2, 2.5)
+        axes.set(xlabel="ViM blocks", ylabel="%", ylim=((low + high) / 2 - half, (low + high) / 2 + half))
         axes.set_xticks(sorted(set(by_seed.index.get_level_values("depth"))))
         axes.legend(frameon=False)
     return figure
