@@ -14,7 +14,9 @@ A marker is ``<!-- name -->``, closed by ``<!-- /name -->``: ``results``, ``abla
 import argparse
 import re
 import sys
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -22,17 +24,16 @@ from anomalib_vmpfd.benchmark.config import load_suite
 from anomalib_vmpfd.benchmark.summary import load_published
 from anomalib_vmpfd.benchmark.tables import markdown, percent
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "src/anomalib_vmpfd/models/vmpfd_ad/README.md", "docs/export.md")
 METRICS = {"image_AUROC": "image AUROC", "pixel_AUROC": "pixel AUROC", "AUPRO": "AUPRO"}
 
 
-def accuracy(suite: str, *, published: bool) -> str:
+def accuracy(suite: str, rows: pd.DataFrame, *, published: bool = False) -> str:
     """One row a model: image AUROC, pixel AUROC and AUPRO of every category and their means."""
-    path = ROOT / "results" / suite / "results.csv"
-    if not path.exists():
-        return "Not measured yet."
-    rows = pd.read_csv(path)
     rows = rows[rows.status == "ok"]
     deviations = _over_seeds(rows)
     # models compare at the seeds that all of them have
@@ -53,40 +54,36 @@ def accuracy(suite: str, *, published: bool) -> str:
         ]
         lines.append(["VMPFD-AD, published", *cells, "-", "-"])
     table = markdown(["model", *categories, "mean", "training, s (steps)"], lines)
-    commits = ", ".join(sorted({str(c)[:7] for c in rows.commit}))
-    seeds = ", ".join(str(s) for s in sorted(set(rows.seed)))
-    return (
-        f"{' / '.join(METRICS.values())}, per cent.\n\n{table}\n\n"
-        f"`results/{suite}/results.csv`; seed {seeds}, {', '.join(sorted(set(rows.device)))}, "
-        f"{', '.join(sorted({str(p) for p in rows.precision}))}, commit {commits}.{deviations}"
-    )
+    return f"{_described(suite, table, rows)}{deviations}"
 
 
-def robustness() -> str:
+def robustness(rows: pd.DataFrame) -> str:
     """One row a harder version of screw, beside screw as it is."""
-    path = ROOT / "results" / "robustness" / "results.csv"
-    if not path.exists():
-        return "Not measured yet."
-    rows = pd.read_csv(path)
     rows = rows[rows.status == "ok"]
     plain = pd.read_csv(ROOT / "results" / "side_by_side" / "results.csv")
-    plain = plain[(plain.category == "screw") & (plain.seed == 0)]
     models = list(dict.fromkeys(rows.model))
 
     def cells(part: pd.DataFrame) -> list[str]:
-        by_model = part.set_index("model")
-        return [_three(by_model.loc[model]) if model in by_model.index else "-" for model in models]
+        means = part.groupby("model")[list(METRICS)].mean()
+        return [_three(means.loc[model]) if model in means.index else "-" for model in models]
 
-    lines = [["screw as it is", *cells(plain)]]
+    lines = [["screw as it is", *cells(plain[(plain.category == "screw") & plain.seed.isin(rows.seed)])]]
     lines += [
         [category, *cells(rows[rows.category == category])]
         for dataset in load_suite(ROOT / "configs" / "benchmark" / "robustness.yaml").datasets
         for category in dataset.categories
     ]
+    return _described("robustness", markdown(["", *models], lines), rows)
+
+
+def _described(suite: str, table: str, rows: pd.DataFrame) -> str:
+    """The table with its metrics above it and the conditions of its rows below."""
+    seeds = ", ".join(str(s) for s in sorted(set(rows.seed)))
     commits = ", ".join(sorted({str(c)[:7] for c in rows.commit}))
     return (
-        f"{' / '.join(METRICS.values())}, per cent.\n\n{markdown(['', *models], lines)}\n\n"
-        f"`results/robustness/results.csv`; seed 0, {', '.join(sorted(set(rows.device)))}, commit {commits}."
+        f"{' / '.join(METRICS.values())}, per cent.\n\n{table}\n\n"
+        f"`results/{suite}/results.csv`; seed {seeds}, {', '.join(sorted(set(rows.device)))}, "
+        f"{', '.join(sorted({str(p) for p in rows.precision}))}, commit {commits}."
     )
 
 
@@ -103,12 +100,8 @@ def _over_seeds(rows: pd.DataFrame) -> str:
     return "".join(sentences)
 
 
-def speed() -> str:
+def speed(rows: pd.DataFrame) -> str:
     """Latency of one image and throughput of sixteen, beside the default in the same run, and what was promised."""
-    path = ROOT / "results" / "speed" / "latency.csv"
-    if not path.exists():
-        return "Not measured yet."
-    rows = pd.read_csv(path)
     # matrix products and the bare PDN are there for the ratios
     models = rows[~rows.model.str.startswith(("matrix product", "PDN"))]
     own = models.latency_ms_median.iloc[0]
@@ -123,7 +116,7 @@ def speed() -> str:
         lines,
     )
     first = rows.iloc[0]
-    kept = pd.read_csv(path.with_name("ratios.csv"))
+    kept = pd.read_csv(ROOT / "results" / "speed" / "ratios.csv")
     ratios = markdown(
         ["measured", "", "at least"],
         [[row.promise, f"{row.measured:.2f}", f"{row.at_least:g}"] for row in kept.itertuples()],
@@ -134,12 +127,8 @@ def speed() -> str:
     )
 
 
-def growth() -> str:
+def growth(rows: pd.DataFrame) -> str:
     """Time and memory of every scan from 256 to 4,096 tokens, over linear growth."""
-    path = ROOT / "results" / "speed" / "scan_growth.csv"
-    if not path.exists():
-        return "Not measured yet."
-    rows = pd.read_csv(path)
     first = rows.iloc[0]
     names = {
         "vim-chunked": "ViM block, PyTorch scan",
@@ -174,15 +163,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
-    tables = {
-        "results": accuracy("side_by_side", published=True),
-        "ablation": accuracy("development", published=False),
-        "limits": accuracy("limits", published=False),
-        "shapes": accuracy("shapes", published=False),
-        "robustness": robustness(),
-        "speed": speed(),
-        "growth": growth(),
+    sources: dict[str, tuple[str, Callable[[pd.DataFrame], str]]] = {
+        "results": ("side_by_side/results.csv", partial(accuracy, "side_by_side", published=True)),
+        "ablation": ("development/results.csv", partial(accuracy, "development")),
+        "limits": ("limits/results.csv", partial(accuracy, "limits")),
+        "shapes": ("shapes/results.csv", partial(accuracy, "shapes")),
+        "robustness": ("robustness/results.csv", robustness),
+        "speed": ("speed/latency.csv", speed),
+        "growth": ("speed/scan_growth.csv", growth),
     }
+    tables = {}
+    for name, (file, table) in sources.items():
+        path = ROOT / "results" / file
+        tables[name] = table(pd.read_csv(path)) if path.exists() else "Not measured yet."
     stale = []
     for page in PAGES:
         path = ROOT / page
