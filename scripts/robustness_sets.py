@@ -1,9 +1,10 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Make harder versions of a data set in the layout of MVTec AD: few normals, polluted normals, shifted test images.
+r"""Make harder versions of a data set in the layout of MVTec AD: few normals, polluted normals, shifted test images.
 
-    python scripts/robustness_sets.py --data ../shared/data/mvtec_ad/screw --out datasets/robustness
+    python scripts/robustness_sets.py --data ../shared/data/mvtec_ad/screw --natural ../shared/data/natural \
+        --out datasets/robustness
     anomalib-vmpfd benchmark --config configs/benchmark/robustness.yaml --root datasets/robustness
 
 =====================  ===============================================================================================
@@ -12,6 +13,7 @@ polluted-5, -10        so many per cent of the training images are defective one
 dimmer, brighter       test images at 0.9 and 1.1 times their brightness, training images as they are
 dark, bright           the same at 0.7 and 1.3 times, where a light background is clipped to white
 blurred                test images under a Gaussian of 1/256 of their width
+natural                the photographs, which EfficientAd learns from as well
 =====================  ===============================================================================================
 """
 
@@ -72,6 +74,7 @@ def main() -> None:
     """Read the command line and make all sets."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with train, test and ground_truth")
+    parser.add_argument("--natural", type=Path, required=True, help="folder with photographs in folders")
     parser.add_argument("--out", type=Path, required=True, help="folder to write; one folder a set")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -88,6 +91,7 @@ def main() -> None:
     for folder in sorted(arguments.out.iterdir()):
         counts = [sum(1 for _ in folder.glob(f"{part}/*/*")) for part in ("train", "test")]
         logger.info(f"{folder}: {counts[0]} to learn, {counts[1]} to test")
+    copied(arguments.natural, arguments.out / "natural")
 
 
 if __name__ == "__main__":

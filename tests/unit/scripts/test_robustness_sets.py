@@ -20,7 +20,7 @@ def names(folder: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory):
-    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("out")
+    source, natural, out = (tmp_path_factory.mktemp(name) for name in ("source", "natural", "out"))
     rng = np.random.default_rng(0)
     for folder, count in (("train/good", 90), ("test/good", 6), ("test/dent", 12), ("test/hole", 12)):
         for index in range(count):
@@ -30,9 +30,12 @@ def sets(tmp_path_factory):
             image.save(source / folder / f"{index:03}.png")
             if "good" not in folder:
                 image.save(source / "ground_truth" / Path(folder).name / f"{index:03}_mask.png")
+    (natural / "photographs").mkdir()
+    image.save(natural / "photographs" / "beach.png")
     before = {path: path.read_bytes() for path in source.rglob("*.png")}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [str(SCRIPT), "--data", str(source), "--out", str(out)])
+        arguments = ["--data", str(source), "--natural", str(natural), "--out", str(out)]
+        patch.setattr(sys, "argv", [str(SCRIPT), *arguments])
         runpy.run_path(str(SCRIPT), run_name="__main__")
     assert {path: path.read_bytes() for path in source.rglob("*.png")} == before
     return source, out
@@ -71,3 +74,8 @@ def test_only_the_test_images_shift(sets):
     for kind in ("dark", "bright", "blurred"):
         for part in ("train/good/000.png", "ground_truth/dent/003_mask.png"):
             assert (out / kind / part).read_bytes() == (source / part).read_bytes()
+
+
+def test_photographs_lie_where_the_suite_looks_for_them(sets):
+    _, out = sets
+    assert names(out / "natural" / "photographs") == {"beach.png"}
