@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from anomalib_vmpfd.benchmark.config import load_suite
-from anomalib_vmpfd.benchmark.summary import load_published
-from anomalib_vmpfd.benchmark.tables import markdown, percent
+from anomalib_vmpfd.benchmark.results import Results
+from anomalib_vmpfd.benchmark.summary import load_published, summarise
+from anomalib_vmpfd.benchmark.tables import INTERVAL, difference, markdown, percent
+from anomalib_vmpfd.benchmark.uncertainty import differences, mean_difference
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +56,7 @@ def accuracy(suite: str, rows: pd.DataFrame, *, published: bool = False) -> str:
         ]
         lines.append(["VMPFD-AD, published", *cells, "-", "-"])
     table = markdown(["model", *categories, "mean", "training, s (steps)"], lines)
-    return f"{_described(suite, table, rows)}{deviations}"
+    return f"{_described(suite, table, rows)}{deviations}{_differences(suite)}"
 
 
 def robustness(rows: pd.DataFrame) -> str:
@@ -98,6 +100,22 @@ def _over_seeds(rows: pd.DataFrame) -> str:
             cells = " / ".join(f"{percent(means[m].mean())} ± {percent(means[m].std())}" for m in METRICS)
             sentences.append(f"\n\nMean of {model} over seeds {', '.join(map(str, means.index))}: {cells}.")
     return "".join(sentences)
+
+
+def _differences(suite: str) -> str:
+    """How sure the differences in mean image AUROC to the first model are, where scores of the images are kept."""
+    folder = ROOT / "results" / suite
+    if not (folder / "predictions").is_dir():
+        return ""
+    kept = Results(folder)
+    numbers = summarise(load_suite(ROOT / "configs" / "benchmark" / f"{suite}.yaml"), kept)
+    first, *others = numbers.models
+    found = {model: differences(numbers, kept, first, model) for model in others}
+    return (
+        f"\n\nMean image AUROC less that of {first}: "
+        + "; ".join(f"{model} {difference(mean_difference(by_category))}" for model, by_category in found.items())
+        + f", at seeds that both have. {INTERVAL}"
+    )
 
 
 def speed(rows: pd.DataFrame) -> str:

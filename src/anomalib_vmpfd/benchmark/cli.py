@@ -75,7 +75,7 @@ def write_report(suite: Suite, folder: Path, licensed: bool = False) -> list[Pat
             stale.unlink()
     for name, (_, svg) in drawings.items():
         write_atomically(folder / "plots" / name, svg.encode())
-    pages = {"report.md": tables.report(numbers, {name: title for name, (title, _) in drawings.items()})}
+    pages = {"report.md": tables.report(numbers, results, {name: title for name, (title, _) in drawings.items()})}
     for name, everything in [("report.html", False), *([("gallery.html", True)] if licensed else [])]:
         pictures = gallery.collect(numbers, results, licensed=everything)
         pages[name] = report_html.render(numbers, results, drawings, pictures)

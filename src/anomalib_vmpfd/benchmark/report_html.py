@@ -15,6 +15,7 @@ from .gallery import Picture
 from .results import METRICS, Results
 from .summary import Summary
 from .tables import COST_TITLES, conditions, percent
+from .uncertainty import placements
 
 SHORT = {
     "image_AUROC": "Image AUROC",
@@ -117,10 +118,10 @@ def kind_rows(summary: Summary, results: Results) -> list[dict]:
                 continue
             images = pd.DataFrame({name: run[name] for name in ("images", "labels", "scores", "decisions")})
             images["kind"] = images.images.str.rsplit("/", n=1).str[0]
-            normal = images[images.labels == 0]
+            images["placement"] = placements(images.labels, images.scores)
             for kind, some in images[images.labels == 1].groupby("kind"):
                 counts[kind] = len(some)
-                found.setdefault(kind, {})[model] = (_auroc(normal.scores, some.scores), some.decisions.mean())
+                found.setdefault(kind, {})[model] = (some.placement.mean(), some.decisions.mean())
         for kind, by_model in found.items():
             nothing = (math.nan, math.nan)
             cells = [_percent(value) for model in summary.models for value in by_model.get(model, nothing)]
@@ -144,14 +145,6 @@ def _published_columns(summary: Summary) -> list[tuple[str, str]]:
 
 def _percent(mean: float, deviation: float = math.nan) -> tuple[str, float | str]:
     return percent(mean, deviation), "" if math.isnan(mean) else mean
-
-
-def _auroc(normal: pd.Series, anomalous: pd.Series) -> float:
-    """Compute the AUROC as the Mann-Whitney statistic."""
-    if normal.empty:
-        return math.nan
-    ranks = pd.concat([anomalous, normal]).rank().to_numpy()[: len(anomalous)]
-    return float((ranks.mean() - (len(anomalous) + 1) / 2) / len(normal))
 
 
 def _svg_uri(svg: str) -> str:

@@ -6,8 +6,9 @@
 import math
 from collections.abc import Iterable
 
-from .results import METRICS
+from .results import METRICS, Results
 from .summary import COSTS, Summary
+from .uncertainty import differences, mean_difference
 
 TITLES = {
     "image_AUROC": "Image AUROC",
@@ -34,6 +35,7 @@ PUBLISHED = "{} (published)"
 PROTOCOL = (
     "Pre-processor, model and post-processor, from the host to the device and back, images in the size the model sees."
 )
+INTERVAL = "± is half the 95 % interval over test images (DeLong): on other images a smaller difference may turn."
 MEMORY = (
     "Memory: the most the process held during training and prediction, before the metrics; on the CPU this includes "
     "the libraries. FLOPs: twice the multiply-adds of matrix products and convolutions for one image. Checkpoint "
@@ -69,6 +71,26 @@ def metric_table(summary: Summary, metric: str) -> str:
         cells = [f"**{percent(*cell)}**" if f"{cell[0]:.3f}" == best else percent(*cell) for cell in ours[index]]
         rows.append([title, *cells, *(percent(values[index]) for values in theirs.values())])
     return markdown(["Data set / category", *models, *theirs], rows)
+
+
+def difference_table(summary: Summary, results: Results) -> str:
+    """Write how far the image AUROC of the others is from the first model's, in percent.
+
+    Args:
+        summary (Summary): Results.
+        results (Results): Where the scores of the runs are.
+
+    Returns:
+        str: Markdown, or an empty string if no two models have scores of the same category.
+    """
+    first, *others = summary.models
+    found = {model: differences(summary, results, first, model) for model in others}
+    lines = [[f"{d} / {c}", *(difference(by.get((d, c))) for by in found.values())] for d, c in summary.categories]
+    if len(summary.categories) > 1:
+        # a mean over fewer categories would not compare
+        means = (mean_difference(by) if len(by) == len(summary.categories) else None for by in found.values())
+        lines.append(["Mean of all", *map(difference, means)])
+    return markdown(["Data set / category", *found], lines) if any(found.values()) else ""
 
 
 def cost_table(summary: Summary) -> str:
@@ -128,11 +150,12 @@ def conditions(summary: Summary) -> list[str]:
     ]
 
 
-def report(summary: Summary, plots: dict[str, str]) -> str:
+def report(summary: Summary, results: Results, plots: dict[str, str]) -> str:
     """Write the Markdown report.
 
     Args:
         summary (Summary): Results.
+        results (Results): Where the scores of the runs are.
         plots (dict[str, str]): Titles of the plots by their file name below ``plots/``.
 
     Returns:
@@ -147,6 +170,9 @@ def report(summary: Summary, plots: dict[str, str]) -> str:
     for metric in METRICS:
         if table := metric_table(summary, metric):
             parts += [f"## {TITLES[metric]}, %", "", table, ""]
+    if summary.models and (table := difference_table(summary, results)):
+        title = f"## Image AUROC less that of {escape(summary.models[0])}, %"
+        parts += [title, "", f"At the seeds that both have; {INTERVAL}", "", table, ""]
     if summary.methods:
         parts += ["Published values: " + "; ".join(sorted(set(summary.published.source))) + ".", ""]
     if summary.models:
@@ -172,6 +198,20 @@ def percent(mean: float, deviation: float = math.nan) -> str:
     if math.isnan(mean):
         return "-"
     return f"{100 * mean:.1f}" + ("" if math.isnan(deviation) else f" ± {100 * deviation:.1f}")
+
+
+def difference(measured: tuple[float, float] | None) -> str:
+    """Write a difference and half its 95 % interval in percent.
+
+    Args:
+        measured (tuple[float, float] | None): Difference and its standard error as fractions, if they are known.
+
+    Returns:
+        str: Text.
+    """
+    if measured is None:
+        return "-"
+    return f"{100 * measured[0]:+.1f}" + ("" if math.isnan(measured[1]) else f" ± {196 * measured[1]:.1f}")
 
 
 def markdown(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
