@@ -110,12 +110,9 @@ def _differences(suite: str) -> str:
     kept = Results(folder)
     numbers = summarise(load_suite(ROOT / "configs" / "benchmark" / f"{suite}.yaml"), kept)
     first, *others = numbers.models
-    found = {model: differences(numbers, kept, first, model) for model in others}
-    return (
-        f"\n\nMean image AUROC less that of {first}: "
-        + "; ".join(f"{model} {difference(mean_difference(by_category))}" for model, by_category in found.items())
-        + f", at seeds that both have. {INTERVAL}"
-    )
+    means = {model: mean_difference(numbers, differences(numbers, kept, first, model)) for model in others}
+    listed = "; ".join(f"{model} {difference(mean)}" for model, mean in means.items() if mean)
+    return f"\n\nMean image AUROC less that of {first}, at seeds that both have: {listed}. {INTERVAL}"
 
 
 def speed(rows: pd.DataFrame) -> str:

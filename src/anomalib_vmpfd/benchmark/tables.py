@@ -87,9 +87,7 @@ def difference_table(summary: Summary, results: Results) -> str:
     found = {model: differences(summary, results, first, model) for model in others}
     lines = [[f"{d} / {c}", *(difference(by.get((d, c))) for by in found.values())] for d, c in summary.categories]
     if len(summary.categories) > 1:
-        # a mean over fewer categories would not compare
-        means = (mean_difference(by) if len(by) == len(summary.categories) else None for by in found.values())
-        lines.append(["Mean of all", *map(difference, means)])
+        lines.append(["Mean of all", *(difference(mean_difference(summary, by)) for by in found.values())])
     return markdown(["Data set / category", *found], lines) if any(found.values()) else ""
 
 

@@ -61,15 +61,22 @@ def differences(
     return found
 
 
-def mean_difference(by_category: dict[tuple[str, str], tuple[float, float]]) -> tuple[float, float]:
-    """Average differences over categories, whose test images are independent.
+def mean_difference(
+    summary: Summary,
+    by_category: dict[tuple[str, str], tuple[float, float]],
+) -> tuple[float, float] | None:
+    """Average differences over the categories, whose test images are independent.
 
     Args:
+        summary (Summary): Results.
         by_category (dict[tuple[str, str], tuple[float, float]]): What :func:`differences` gave.
 
     Returns:
-        tuple[float, float]: Mean difference and its standard error.
+        tuple[float, float] | None: Mean difference and its standard error; ``None`` if a category is missing, for a
+            mean over fewer would not compare.
     """
+    if len(by_category) < len(summary.categories):
+        return None
     values, errors = zip(*by_category.values(), strict=True)
     return float(np.mean(values)), math.sqrt(sum(error**2 for error in errors)) / len(errors)
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from .calibration import MIN_IMAGES_TO_HOLD_OUT, held_out_indices
 from .feature_cache import FeatureCache
+from .image_shape import warn_if_squeezed
 from .patch_descriptor import PatchDescriptor
 
 logger = logging.getLogger(__name__)
@@ -60,6 +61,8 @@ class NormalImages:
                 f"Only {len(paths)} training images: none is held out, and maps and thresholds are calibrated on the "
                 f"images that the model learns. Give at least {MIN_IMAGES_TO_HOLD_OUT} normal images.",
             )
+        if trainer.is_global_zero:
+            warn_if_squeezed(paths, image_size)
         self._held_out = frozenset(paths[i] for i in indices)
         self.learnt = sorted(set(range(len(paths))) - set(indices))
         self.calibration = indices or self.learnt

@@ -1,0 +1,61 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What a fixed size of the images does to their shape."""
+
+import contextlib
+import logging
+import math
+import statistics
+from collections.abc import Sequence
+
+from PIL import Image
+
+logger = logging.getLogger(__name__)
+
+STEP = 32  # sides are multiples of it
+SAMPLE = 16
+SQUEEZED = 1.5  # from this factor between the sides on a user is told
+
+
+def size_of_shape(ratio: float, pixels: int) -> tuple[int, int]:
+    """Size of about so many pixels for images of a shape.
+
+    Args:
+        ratio (float): Height over width.
+        pixels (int): Number of pixels.
+
+    Returns:
+        tuple[int, int]: Height and width in pixels, multiples of 32.
+
+    Example:
+        >>> size_of_shape(1240 / 500, 256 * 256)
+        (416, 160)
+    """
+    exact = math.sqrt(pixels * ratio)
+    height, width = (max(STEP, STEP * round(side / STEP)) for side in (exact, exact / ratio))
+    return height, width
+
+
+def warn_if_squeezed(paths: Sequence[str], image_size: tuple[int, int]) -> None:
+    """Tell once of a size that keeps the shape of the images, where this one squeezes them.
+
+    Args:
+        paths (Sequence[str]): Image files; a few of them are looked at.
+        image_size (tuple[int, int]): Height and width in pixels that they are resized to.
+    """
+    ratios = []
+    for path in paths[:: -(-len(paths) // SAMPLE)]:
+        # what cannot be read is named where it is read
+        with contextlib.suppress(OSError), Image.open(path) as image:
+            ratios.append(image.height / image.width)
+    if not ratios:
+        return
+    ratio, ours = statistics.median(ratios), image_size[0] / image_size[1]
+    better = size_of_shape(ratio, image_size[0] * image_size[1])
+    if max(ratio / ours, ours / ratio) > SQUEEZED and better != tuple(image_size):
+        sides = f"{ratio:.1f} times as high as wide" if ratio > 1 else f"{1 / ratio:.1f} times as wide as high"
+        logger.warning(
+            f"The images are {sides} and get squeezed to {image_size[0]} x {image_size[1]} pixels; "
+            f"image_size=[{better[0]},{better[1]}] keeps their shape in as many.",
+        )
