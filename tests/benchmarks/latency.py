@@ -325,7 +325,11 @@ def main() -> None:
         for name, value, least in ratios(rows, training)
     ]
     if promises:
-        write(arguments.output / "ratios.csv", promises)
+        path = arguments.output / "ratios.csv"
+        earlier = csv.DictReader(path.read_text(encoding="utf-8").splitlines()) if path.exists() else []
+        # what this run did not measure stays as it was
+        measured = {promise["promise"] for promise in promises}
+        write(path, promises + [row for row in earlier if row["promise"] not in measured])
     for promise in promises:
         print(f"{promise['promise']}: {promise['measured']:.2f}, at least {promise['at_least']}")
 
