@@ -207,7 +207,7 @@ def difference(measured: tuple[float, float] | None) -> str:
     Returns:
         str: Text.
     """
-    if measured is None:
+    if measured is None or math.isnan(measured[0]):
         return "-"
     return f"{100 * measured[0]:+.1f}" + ("" if math.isnan(measured[1]) else f" ± {196 * measured[1]:.1f}")
 

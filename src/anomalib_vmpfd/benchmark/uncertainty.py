@@ -78,7 +78,7 @@ def mean_difference(
     if len(by_category) < len(summary.categories):
         return None
     values, errors = zip(*by_category.values(), strict=True)
-    return float(np.mean(values)), math.sqrt(sum(error**2 for error in errors)) / len(errors)
+    return float(np.mean(values)), math.hypot(*errors) / len(errors)
 
 
 def _runs(summary: Summary, results: Results, dataset: str, category: str, model: str) -> dict[int, dict]:
@@ -93,8 +93,7 @@ def _difference(ours: list[dict], theirs: list[dict]) -> tuple[float, float]:
     gains = (_over_seeds(theirs) - _over_seeds(ours)).dropna()
     labels = gains.index.get_level_values("anomalous")
     parts = [gains[labels == kind] for kind in (0, 1)]
-    variance = sum(part.var() / len(part) for part in parts)
-    return float(parts[1].mean()), float(np.sqrt(variance))
+    return float(parts[1].mean()), math.hypot(*(part.sem() for part in parts))
 
 
 def _over_seeds(runs: list[dict]) -> pd.Series:
@@ -103,5 +102,6 @@ def _over_seeds(runs: list[dict]) -> pd.Series:
     for run in runs:
         values = placements(np.array(run["labels"]), np.array(run["scores"]))
         index = pd.MultiIndex.from_arrays([run["labels"], run["images"]], names=["anomalous", "image"])
-        columns.append(pd.Series(values, index))
+        # images of one name in several folders count as one
+        columns.append(pd.Series(values, index).groupby(level=[0, 1]).mean())
     return pd.concat(columns, axis=1).mean(axis=1)

@@ -71,3 +71,15 @@ def test_models_compare_at_common_seeds_and_complete_categories(finished: Finish
     summary.categories.remove(("Parts", "bolt"))
     errors = [by_category["Parts", "nut"][1], by_category["Secret", "mould"][1]]
     assert mean_difference(summary, by_category)[1] == pytest.approx(np.hypot(*errors) / 2)
+
+
+def test_shared_names_and_sets_without_defects_break_no_report(finished: Finished):
+    good, crack = finished.data / "good" / "0.png", finished.data / "crack" / "0.png"
+    for model in ("A", "B"):
+        for category, files in (("mould", [good, good, crack]), ("nut", [good, good])):
+            key = RunKey("by_hand", model, "Secret" if category == "mould" else "Parts", category, 0)
+            finished.results.record(RunResult(row(key), predictions(files, [0.1, 0.2, 0.3][: len(files)])))
+    table = difference_table(summarise(finished.suite, finished.results), finished.results)
+    last = {line.split(" | ")[0]: line.split(" | ")[-1] for line in table.splitlines()}
+    assert last["| Secret / mould"] == "+0.0 |"
+    assert last["| Parts / nut"] == "- |"
