@@ -109,10 +109,9 @@ def _differences(suite: str) -> str:
         return ""
     kept = Results(folder)
     numbers = summarise(load_suite(ROOT / "configs" / "benchmark" / f"{suite}.yaml"), kept)
-    first, *others = numbers.models
-    means = {model: mean_difference(numbers, differences(numbers, kept, first, model)) for model in others}
+    means = {model: mean_difference(numbers, by) for model, by in differences(numbers, kept).items()}
     listed = "; ".join(f"{model} {difference(mean)}" for model, mean in means.items() if mean)
-    return f"\n\nMean image AUROC less that of {first}, at seeds that both have: {listed}. {INTERVAL}"
+    return f"\n\nMean image AUROC less that of {numbers.models[0]}, at seeds that both have: {listed}. {INTERVAL}"
 
 
 def speed(rows: pd.DataFrame) -> str:

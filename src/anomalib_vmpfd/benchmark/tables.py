@@ -83,8 +83,7 @@ def difference_table(summary: Summary, results: Results) -> str:
     Returns:
         str: Markdown, or an empty string if no two models have scores of the same category.
     """
-    first, *others = summary.models
-    found = {model: differences(summary, results, first, model) for model in others}
+    found = differences(summary, results)
     lines = [[f"{d} / {c}", *(difference(by.get((d, c))) for by in found.values())] for d, c in summary.categories]
     if len(summary.categories) > 1:
         lines.append(["Mean of all", *(difference(mean_difference(summary, by)) for by in found.values())])

@@ -38,26 +38,26 @@ def placements(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return share.where(images.label == 1, 1 - share).to_numpy()
 
 
-def differences(
-    summary: Summary, results: Results, first: str, second: str
-) -> dict[tuple[str, str], tuple[float, float]]:
-    """Image AUROC of the second model less that of the first in each category, at the seeds that both have.
+def differences(summary: Summary, results: Results) -> dict[str, dict[tuple[str, str], tuple[float, float]]]:
+    """Image AUROC of every model less that of the first in each category, at the seeds that both have.
 
     Args:
         summary (Summary): Results.
         results (Results): Where the scores of the runs are.
-        first (str): Label of a model.
-        second (str): Label of another one.
 
     Returns:
-        dict[tuple[str, str], tuple[float, float]]: Difference and its standard error over test images by data set and
-            category; categories without scores of both models are missing.
+        dict[str, dict[tuple[str, str], tuple[float, float]]]: Difference and its standard error over test images, by
+            model and by data set and category; categories without scores of both models are missing.
     """
-    found = {}
+    first, *others = summary.models
+    found: dict[str, dict[tuple[str, str], tuple[float, float]]] = {model: {} for model in others}
     for dataset, category in summary.categories:
-        ours, theirs = (_runs(summary, results, dataset, category, model) for model in (first, second))
-        if seeds := ours.keys() & theirs.keys():
-            found[dataset, category] = _difference([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds])
+        ours = _by_seed(summary, results, dataset, category, first)
+        for model in others:
+            theirs = _by_seed(summary, results, dataset, category, model)
+            if seeds := ours.keys() & theirs.keys():
+                gains = pd.concat([theirs[seed] - ours[seed] for seed in seeds], axis=1).mean(axis=1).dropna()
+                found[model][dataset, category] = _with_error(gains)
     return found
 
 
@@ -69,7 +69,7 @@ def mean_difference(
 
     Args:
         summary (Summary): Results.
-        by_category (dict[tuple[str, str], tuple[float, float]]): What :func:`differences` gave.
+        by_category (dict[tuple[str, str], tuple[float, float]]): What :func:`differences` gave for one model.
 
     Returns:
         tuple[float, float] | None: Mean difference and its standard error; ``None`` if a category is missing, for a
@@ -81,27 +81,21 @@ def mean_difference(
     return float(np.mean(values)), math.hypot(*errors) / len(errors)
 
 
-def _runs(summary: Summary, results: Results, dataset: str, category: str, model: str) -> dict[int, dict]:
-    """Scores of a model by seed."""
-    keys = (
-        RunKey(summary.suite.suite, model, dataset, category, int(s)) for s in summary.seeds(dataset, category, model)
-    )
-    return {key.seed: run for key in keys if (run := results.predictions(key))}
+def _by_seed(summary: Summary, results: Results, dataset: str, category: str, model: str) -> dict[int, pd.Series]:
+    """Placements of a model's runs by seed, each by label and name of the image."""
+    found = {}
+    for seed in summary.seeds(dataset, category, model):
+        run = results.predictions(RunKey(summary.suite.suite, model, dataset, category, int(seed)))
+        if run:
+            values = placements(np.array(run["labels"]), np.array(run["scores"]))
+            index = pd.MultiIndex.from_arrays([run["labels"], run["images"]], names=["anomalous", "image"])
+            # images of one name in several folders count as one
+            found[seed] = pd.Series(values, index).groupby(level=[0, 1]).mean()
+    return found
 
 
-def _difference(ours: list[dict], theirs: list[dict]) -> tuple[float, float]:
-    gains = (_over_seeds(theirs) - _over_seeds(ours)).dropna()
+def _with_error(gains: pd.Series) -> tuple[float, float]:
+    """Mean gain in AUROC of the anomalous images and its standard error, from both kinds of images."""
     labels = gains.index.get_level_values("anomalous")
     parts = [gains[labels == kind] for kind in (0, 1)]
     return float(parts[1].mean()), math.hypot(*(part.sem() for part in parts))
-
-
-def _over_seeds(runs: list[dict]) -> pd.Series:
-    """Placements by label and name of the image, averaged over runs."""
-    columns = []
-    for run in runs:
-        values = placements(np.array(run["labels"]), np.array(run["scores"]))
-        index = pd.MultiIndex.from_arrays([run["labels"], run["images"]], names=["anomalous", "image"])
-        # images of one name in several folders count as one
-        columns.append(pd.Series(values, index).groupby(level=[0, 1]).mean())
-    return pd.concat(columns, axis=1).mean(axis=1)

@@ -32,9 +32,22 @@ def size_of_shape(ratio: float, pixels: int) -> tuple[int, int]:
         >>> size_of_shape(1240 / 500, 256 * 256)
         (416, 160)
     """
-    exact = math.sqrt(pixels * ratio)
-    height, width = (max(STEP, STEP * round(side / STEP)) for side in (exact, exact / ratio))
-    return height, width
+    height = math.sqrt(pixels * ratio)
+    return nearest_size(height, height / ratio, STEP)
+
+
+def nearest_size(height: float, width: float, multiple: int) -> tuple[int, int]:
+    """Round both sides to multiples, to one at least.
+
+    Args:
+        height (float): Height in pixels.
+        width (float): Width in pixels.
+        multiple (int): What the sides become multiples of.
+
+    Returns:
+        tuple[int, int]: Height and width in pixels.
+    """
+    return max(multiple, multiple * round(height / multiple)), max(multiple, multiple * round(width / multiple))
 
 
 def warn_if_squeezed(paths: Sequence[str], image_size: tuple[int, int]) -> None:

@@ -20,6 +20,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from anomalib_vmpfd.ops.selective_scan import selective_scan
 
+from .image_shape import nearest_size
+
 
 class BidirectionalMamba(nn.Module):
     """Mixer of the ViM block: one projection in and out, a convolution and a selective scan for each direction.
@@ -266,7 +268,7 @@ def check_image_size(image_size: tuple[int, int], patch_size: int) -> tuple[int,
     """Return the image size as a tuple, or say how to make it fit the patches."""
     height, width = image_size
     if height % patch_size or width % patch_size or min(height, width) < patch_size:
-        nearest = tuple(max(patch_size, round(side / patch_size) * patch_size) for side in (height, width))
+        nearest = nearest_size(height, width, patch_size)
         msg = (
             f"The image size {height}x{width} is not a multiple of the patch size {patch_size}; "
             f"use {nearest[0]}x{nearest[1]} or another patch size."

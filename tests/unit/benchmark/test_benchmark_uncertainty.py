@@ -40,7 +40,7 @@ def test_the_error_is_that_of_resampled_test_images(finished: Finished):
         run = predictions([files[i] for i in order], scores[order].tolist())
         finished.results.record(RunResult(row(key), run))
     summary = summarise(finished.suite, finished.results)
-    found, error = differences(summary, finished.results, "A", "B")["Secret", "mould"]
+    found, error = differences(summary, finished.results)["B"]["Secret", "mould"]
 
     resampled = []
     for _ in range(2000):
@@ -58,7 +58,7 @@ def test_models_compare_at_common_seeds_and_complete_categories(finished: Finish
     key = RunKey("by_hand", "B", "Parts", "nut", 1)
     finished.results.record(RunResult(row(key), run))
     summary = summarise(finished.suite, finished.results)
-    by_category = differences(summary, finished.results, "A", "B")
+    by_category = differences(summary, finished.results)["B"]
 
     assert ("Parts", "bolt") not in by_category, "B failed there"
     # B orders all 18 pairs rightly; A orders 10 and ties one at seed 0, all at seed 1
