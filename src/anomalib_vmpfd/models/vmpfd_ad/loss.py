@@ -1,31 +1,14 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Loss of VMPFD-AD, equation 8."""
+"""Terms of the loss of VMPFD-AD, ``LL + lambda_1 MSE + (1 - SSIM)`` (equation 8), that the reconstruction gives."""
 
 import torch
 from kornia.metrics import ssim
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 SSIM_WINDOW = 11
-
-
-class VmpfdAdLoss(nn.Module):
-    """Weighted sum of likelihood, squared error and structural similarity, ``LL + lambda_1 MSE + (1 - SSIM)``.
-
-    Args:
-        lambda_mse (float): Weight ``lambda_1`` of the squared error.
-    """
-
-    def __init__(self, lambda_mse: float = 5.0) -> None:
-        super().__init__()
-        self.lambda_mse = lambda_mse
-
-    def forward(self, terms: dict[str, Tensor]) -> Tensor:
-        """Add up the terms that the model's branches returned: ``nll``, ``mse`` and ``ssim``."""
-        weighted = {"nll": lambda v: v, "mse": lambda v: self.lambda_mse * v, "ssim": lambda v: 1 - v}
-        return sum(weight(terms[name]) for name, weight in weighted.items() if name in terms)
 
 
 def reconstruction_terms(x: Tensor, x_hat: Tensor) -> dict[str, Tensor]:

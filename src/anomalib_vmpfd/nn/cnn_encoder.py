@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from .vision_mamba import check_image_size, check_images
+from .image_size import check_image_size, check_images
 
 
 class CnnEncoder(nn.Module):

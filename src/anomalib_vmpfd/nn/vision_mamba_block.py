@@ -1,7 +1,7 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Vision Mamba (ViM) encoder: bidirectional state-space blocks over image patches.
+"""Vision Mamba (ViM) block: a bidirectional state-space mixer with a residual connection.
 
 Paper: Zhu et al., "Vision Mamba: Efficient Visual Representation Learning with Bidirectional State Space Model",
 ICML 2024, https://arxiv.org/abs/2401.09417. The block is the released "bimamba v2" (hustvl/Vim, Apache-2.0), written
@@ -9,18 +9,13 @@ anew after its CUDA path and with its parameter names, so that released weights 
 """
 
 import math
-from collections import OrderedDict
-from typing import Any
 
 import torch
 from einops import rearrange
-from timm.layers import lecun_normal_
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from anomalib_vmpfd.ops.selective_scan import selective_scan
-
-from .image_shape import nearest_size
 
 
 class BidirectionalMamba(nn.Module):
@@ -161,142 +156,3 @@ class VisionMambaBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Transform the tokens ``(b, L, dim)``; the residual stream stays in its own type, float32 in the encoder."""
         return x + self.mixer(self.norm(x)).to(x.dtype)
-
-
-class VisionMambaEncoder(nn.Module):
-    """Patches, positions and ViM blocks, equation 9 of the VMPFD-AD paper.
-
-    Released Vim checkpoints load with ``load_state_dict``, given their image and patch size, width and depth. They
-    carry a class token and a head; this encoder has neither, as every token is a cell of the feature map that the
-    decoder and the density head read, and drops them on loading.
-
-    Args:
-        image_size (tuple[int, int]): Height and width of the images in pixels, multiples of ``patch_size``.
-        patch_size (int): Side of a patch in pixels.
-        in_channels (int): Channels of the images.
-        dim (int): Width of the tokens.
-        depth (int): Number of ViM blocks; 0 leaves the patch embedding alone (figure 2 of the paper).
-        state_dim (int): State size N of each channel.
-        divide_directions (bool): ``True`` is the released ViM, ``False`` the sum of the VMPFD-AD paper.
-        backend (str): Backend of the selective scan.
-
-    Raises:
-        ValueError: If the image size is not a multiple of the patch size.
-
-    Example:
-        >>> VisionMambaEncoder((256, 256))(torch.randn(2, 3, 256, 256)).shape
-        torch.Size([2, 192, 8, 8])
-    """
-
-    def __init__(
-        self,
-        image_size: tuple[int, int],
-        patch_size: int = 32,
-        in_channels: int = 3,
-        dim: int = 192,
-        depth: int = 4,
-        state_dim: int = 16,
-        divide_directions: bool = True,
-        backend: str = "auto",
-    ) -> None:
-        super().__init__()
-        self.image_size = check_image_size(image_size, patch_size)
-        self.grid = (image_size[0] // patch_size, image_size[1] // patch_size)
-        projection = nn.Conv2d(in_channels, dim, patch_size, stride=patch_size)
-        self.patch_embed = nn.Sequential(OrderedDict(proj=projection))
-        self.pos_embed = nn.Parameter(torch.zeros(1, self.grid[0] * self.grid[1], dim))
-        self.pos_embed._no_weight_decay = True  # noqa: SLF001
-        self.layers = nn.ModuleList(
-            VisionMambaBlock(dim, state_dim, divide_directions=divide_directions, backend=backend) for _ in range(depth)
-        )
-        self.norm_f = nn.RMSNorm(dim, eps=1e-5)
-
-        lecun_normal_(projection.weight)
-        nn.init.zeros_(projection.bias)
-        nn.init.trunc_normal_(self.pos_embed, std=0.02)
-        for layer in self.layers:
-            # keeps the variance of the residual stream independent of the depth
-            nn.init.kaiming_uniform_(layer.mixer.out_proj.weight, a=math.sqrt(5))
-            layer.mixer.out_proj.weight.data /= math.sqrt(depth)
-        self.register_load_state_dict_pre_hook(_drop_class_token)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Encode images.
-
-        Args:
-            images (Tensor): Images of shape ``(b, in_channels, H, W)``.
-
-        Returns:
-            Tensor: Features of shape ``(b, dim, H / patch_size, W / patch_size)``.
-
-        Raises:
-            ValueError: If the images are not of the size given to the constructor.
-        """
-        check_images(images, self.image_size)
-        tokens = rearrange(self.patch_embed(images), "b d h w -> b (h w) d")
-        # the residual stream stays in float32 under autocast
-        tokens = tokens.to(torch.promote_types(tokens.dtype, torch.float32)) + self.pos_embed
-        for layer in self.layers:
-            tokens = layer(tokens)
-        return rearrange(self.norm_f(tokens), "b (h w) d -> b d h w", h=self.grid[0])
-
-
-def weight_decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Split the trainable parameters for an optimizer: A, D and positions of Mamba must not decay towards zero.
-
-    Args:
-        module (nn.Module): Any module that contains ViM blocks or an encoder.
-        weight_decay (float): Weight decay of all other parameters.
-
-    Returns:
-        list[dict[str, Any]]: Parameter groups, the decayed one first; empty groups are left out.
-
-    Example:
-        >>> torch.optim.AdamW(weight_decay_groups(VisionMambaEncoder((64, 64)), 1e-4), lr=1e-3).defaults["lr"]
-        0.001
-    """
-    decayed: list[nn.Parameter] = []
-    exempt: list[nn.Parameter] = []
-    for parameter in module.parameters():
-        if parameter.requires_grad:
-            (exempt if getattr(parameter, "_no_weight_decay", False) else decayed).append(parameter)
-    groups = ({"params": decayed, "weight_decay": weight_decay}, {"params": exempt, "weight_decay": 0.0})
-    return [group for group in groups if group["params"]]
-
-
-def check_image_size(image_size: tuple[int, int], patch_size: int) -> tuple[int, int]:
-    """Return the image size as a tuple, or say how to make it fit the patches."""
-    height, width = image_size
-    if height % patch_size or width % patch_size or min(height, width) < patch_size:
-        nearest = nearest_size(height, width, patch_size)
-        msg = (
-            f"The image size {height}x{width} is not a multiple of the patch size {patch_size}; "
-            f"use {nearest[0]}x{nearest[1]} or another patch size."
-        )
-        raise ValueError(msg)
-    return height, width
-
-
-def check_images(images: Tensor, image_size: tuple[int, int]) -> None:
-    """Refuse images of another size than the encoder was built for."""
-    if images.shape[-2:] != image_size:
-        msg = (
-            f"The encoder was built for images of {image_size[0]}x{image_size[1]} pixels and got "
-            f"{images.shape[-2]}x{images.shape[-1]}; resize the images in the pre-processor or build the model with "
-            "this image size."
-        )
-        raise ValueError(msg)
-
-
-def _drop_class_token(module: VisionMambaEncoder, state_dict: dict[str, Tensor], prefix: str, *_args: Any) -> None:  # noqa: ANN401
-    """Turn the state of a released Vim classifier into that of the encoder, in place."""
-    if f"{prefix}cls_token" not in state_dict:
-        return
-    for name in [name for name in state_dict if name.startswith((f"{prefix}cls_token", f"{prefix}head."))]:
-        del state_dict[name]
-    # the released models insert the class token in the middle of the sequence, with a position of its own
-    tokens = module.pos_embed.shape[1]
-    positions = state_dict[f"{prefix}pos_embed"]
-    if positions.shape[1] == tokens + 1:
-        middle = tokens // 2
-        state_dict[f"{prefix}pos_embed"] = torch.cat([positions[:, :middle], positions[:, middle + 1 :]], dim=1)

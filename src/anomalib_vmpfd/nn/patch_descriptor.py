@@ -21,15 +21,16 @@ from torch import Tensor, nn
 
 from anomalib_vmpfd.weights import PDN_CHANNELS, WeightsError, load_backbone_state_dict, load_pdn_state_dict
 
-from .cell_geometry import CellGeometry, resample, resampling_matrix
+
 from .fold_batch_norm import fold_batch_norms
+from .grid import Axis, Grid, Resample
 
 PDN_STRIDE = 4
 PDN_RECEPTIVE_FIELD = 33
 BUNDLED_BACKBONE = "tf_efficientnet_lite2"
 BUNDLED_LAYERS = ("blocks.2", "blocks.4")
-# Where the first cell looks, in pixels: the centre of mass of squared gradients, that is of what the trained network
-# really heeds. The support of its padded convolutions alone would put the cells up to five pixels too far on.
+# Centre of the effective receptive field of the first cell, in pixels: the centre of mass of squared gradients. The
+# theoretical receptive field of the padded convolutions would put the cells up to five pixels too far on.
 BUNDLED_CENTRES = {"blocks.1": 2.5, "blocks.2": 3.5, "blocks.4": 10.0}
 
 
@@ -47,11 +48,12 @@ class PatchDescriptor(nn.Module):
             stages of the bundled backbone that describe normals best.
         grid (int | None): Cells along the shorter side of the image; ``None`` takes the grid of the finest stage, to
             which the coarser ones are interpolated.
+        weights (str): Pre-trained weights: ``"bundled"`` (shipped with this package), ``"official"`` (the publisher's
+            download, that is anomalib's EfficientAD teacher or timm's pre-trained weights) or the path of a file.
 
     Attributes:
         channels (int): Number of channels ``C``.
-        grid (tuple[int, int]): Number of cells ``(h, w)``.
-        geometry (CellGeometry): Where the cells lie in the image.
+        grid (Grid): Where its cells lie in the image.
 
     Raises:
         ValueError: If the name is unknown, the layers do not fit it, or the image is smaller than the receptive field.
@@ -64,7 +66,6 @@ class PatchDescriptor(nn.Module):
 
     mean: Tensor
     std: Tensor
-    is_fitted: Tensor
 
     def __init__(
         self,
@@ -72,6 +73,7 @@ class PatchDescriptor(nn.Module):
         image_size: tuple[int, int],
         layers: Sequence[str | int] | None = None,
         grid: int | None = None,
+        weights: str = "bundled",
     ) -> None:
         super().__init__()
         if min(image_size) < PDN_RECEPTIVE_FIELD:
@@ -81,48 +83,44 @@ class PatchDescriptor(nn.Module):
             )
             raise ValueError(msg)
         self.name = name
+        self.weights = weights
         self._layers = layers
-        self._image_size = image_size
+        self._image_size = tuple(image_size)
         self.network = self._frozen(_build(name, layers))
         with torch.no_grad():
             maps = self._maps(torch.zeros(1, 3, *image_size))
         self.channels = sum(m.shape[1] for m in maps)
         sizes = [(m.shape[-2], m.shape[-1]) for m in maps]
         names = layers or (BUNDLED_LAYERS if len(sizes) > 1 else (None,))
-        geometries = [self._geometry(image_size, size, layer) for size, layer in zip(sizes, names, strict=True)]
-        finest = max(range(len(sizes)), key=lambda i: sizes[i])
-        ratio = 1.0 if grid is None else min(sizes[finest]) / grid
-        self.grid = (round(sizes[finest][0] / ratio), round(sizes[finest][1] / ratio))
-        self.geometry = geometries[finest].pooled(ratio)
-        for index, (size, geometry) in enumerate(zip(sizes, geometries, strict=True)):
-            for axis, name_ in enumerate(("rows", "columns")):
-                matrix = resampling_matrix(size[axis], geometry, self.grid[axis], self.geometry)
-                identity = torch.equal(matrix, torch.eye(*matrix.shape))
-                self.register_buffer(f"{name_}_{index}", None if identity else matrix, persistent=False)
+        grids = [self._grid(size, layer) for size, layer in zip(sizes, names, strict=True)]
+        self.grid = max(grids, key=lambda each: each.shape)
+        if grid is not None:
+            ratio = min(self.grid.shape) / grid
+            height, width = (round(count / ratio) for count in self.grid.shape)
+            self.grid = self.grid.pooled((height, width))
+        self.resample = nn.ModuleList(Resample(each, self.grid) for each in grids)
         self.register_buffer("mean", torch.zeros(1, self.channels, 1, 1))
         self.register_buffer("std", torch.ones(1, self.channels, 1, 1))
-        self.register_buffer("is_fitted", torch.tensor(False))  # noqa: FBT003
 
     def _frozen(self, network: nn.Module) -> nn.Module:
         # what light convolutions lose time with on a CPU: batch norms, and the default memory layout
         frozen = network.eval().requires_grad_(requires_grad=False)
         return fold_batch_norms(frozen, torch.zeros(1, 3, *self._image_size)).to(memory_format=torch.channels_last)
 
-    def _geometry(self, image_size: tuple[int, int], size: tuple[int, int], layer: str | int | None) -> CellGeometry:
+    def _grid(self, size: tuple[int, int], layer: str | int | None) -> Grid:
+        """Where the cells of one output lie."""
         if not isinstance(self.network, TimmFeatureExtractor):
             # without padding, cell i of a PDN sees the pixels 4 i .. 4 i + 32
-            return CellGeometry(PDN_STRIDE, (PDN_RECEPTIVE_FIELD - 1) / 2)
-        stride = image_size[0] / size[0]
-        middle = (stride - 1) / 2
-        bundled = self.name == f"timm/{BUNDLED_BACKBONE}"
-        return CellGeometry(stride, BUNDLED_CENTRES.get(str(layer), middle) if bundled else middle)
+            return Grid(*(Axis(count, PDN_STRIDE, (PDN_RECEPTIVE_FIELD - 1) / 2) for count in size))
+        strides = [pixels / count for pixels, count in zip(self._image_size, size, strict=True)]
+        centres = BUNDLED_CENTRES if self.name == f"timm/{BUNDLED_BACKBONE}" else {}
+        return Grid(*(
+            Axis(count, stride, centres.get(str(layer), (stride - 1) / 2))
+            for count, stride in zip(size, strides, strict=True)
+        ))
 
-    def load_weights(self, source: str) -> None:
-        """Load pre-trained weights.
-
-        Args:
-            source (str): ``"bundled"`` (shipped with this package), ``"official"`` (the publisher's download, that is
-                anomalib's EfficientAD teacher or timm's pre-trained weights) or the path of a local file.
+    def load_weights(self) -> None:
+        """Load the pre-trained weights.
 
         Raises:
             WeightsError: If the weights cannot be had or do not fit the network.
@@ -130,11 +128,11 @@ class PatchDescriptor(nn.Module):
         if isinstance(self.network, TimmFeatureExtractor):
             network = _build(self.name, self._layers)
             backbone = self.name.removeprefix("timm/")
-            network.feature_extractor.load_state_dict(_backbone_state_dict(backbone, network, source))
+            network.feature_extractor.load_state_dict(_backbone_state_dict(backbone, network, self.weights))
             self.network.load_state_dict(self._frozen(network).state_dict())
         else:
             small = isinstance(self.network, SmallPatchDescriptionNetwork)
-            self.network.load_state_dict(load_pdn_state_dict(source, "small" if small else "medium"))
+            self.network.load_state_dict(load_pdn_state_dict(self.weights, "small" if small else "medium"))
 
     def _maps(self, images: Tensor) -> list[Tensor]:
         images = images.contiguous(memory_format=torch.channels_last)
@@ -156,15 +154,9 @@ class PatchDescriptor(nn.Module):
             Tensor: Descriptors of shape ``(B, C, h, w)``.
         """
         maps = self._maps(images)
-        if len(maps) == 1 and tuple(maps[0].shape[-2:]) == self.grid:
+        if len(maps) == 1 and tuple(maps[0].shape[-2:]) == self.grid.shape:
             return maps[0].contiguous()
-        return torch.cat(
-            [
-                resample(m.float(), getattr(self, f"rows_{i}"), getattr(self, f"columns_{i}"))
-                for i, m in enumerate(maps)
-            ],
-            dim=1,
-        )
+        return torch.cat([resample(m.float()) for m, resample in zip(maps, self.resample, strict=True)], dim=1)
 
     def normalize(self, descriptors: Tensor) -> Tensor:
         """Normalise descriptors ``(B, C, h, w)`` per channel to zero mean and unit variance on the normals."""
@@ -194,7 +186,6 @@ class PatchDescriptor(nn.Module):
         variance = (squares / count - mean.square()).clamp_min(1e-12)
         self.mean.copy_(mean.view_as(self.mean))
         self.std.copy_(variance.sqrt().clamp_min(1e-4 * variance.mean().sqrt()).view_as(self.std))
-        self.is_fitted.fill_(True)  # noqa: FBT003
 
     def train(self, mode: bool = True) -> "PatchDescriptor":
         """Stay in evaluation mode: the network is frozen, its batch statistics too."""
@@ -209,7 +200,7 @@ def _build(name: str, layers: Sequence[str | int] | None) -> nn.Module:
             msg = f"Unknown descriptor {name!r}; choose 'pdn_small', 'pdn_medium' or 'timm/<backbone>'."
             raise ValueError(msg)
         if layers:
-            msg = f"descriptor_layers chooses stages of a timm backbone, but descriptor={name!r} has one output."
+            msg = f"descriptor_args.layers chooses stages of a timm backbone, but descriptor={name!r} has one output."
             raise ValueError(msg)
         return networks[name](PDN_CHANNELS)
     backbone = name.removeprefix("timm/")
@@ -219,13 +210,13 @@ def _build(name: str, layers: Sequence[str | int] | None) -> nn.Module:
     if not layers and backbone == BUNDLED_BACKBONE:
         layers = BUNDLED_LAYERS
     if not layers:
-        msg = f"descriptor={name!r} needs descriptor_layers, the names of its stages, as TimmFeatureExtractor has them."
+        msg = f"descriptor={name!r} needs descriptor_args.layers, the names of its stages, as TimmFeatureExtractor has them."
         raise ValueError(msg)
     extractor = TimmFeatureExtractor(backbone, layers=list(layers), pre_trained=False)
     if len(extractor.layers) != len(layers):
         missing = sorted({str(layer) for layer in layers} - {str(layer) for layer in extractor.layers})
         known = [info["module"] for info in extractor.feature_extractor.feature_info.info]
-        msg = f"{backbone} has no stages {', '.join(missing)}; its descriptor_layers are among {', '.join(known)}."
+        msg = f"{backbone} has no stages {', '.join(missing)}; its descriptor_args.layers are among {', '.join(known)}."
         raise ValueError(msg)
     network = extractor.feature_extractor
     if isinstance(network, timm.models.efficientnet.EfficientNetFeatures):
@@ -241,7 +232,7 @@ def _backbone_state_dict(backbone: str, extractor: TimmFeatureExtractor, source:
     if source == "bundled":
         if backbone != BUNDLED_BACKBONE:
             msg = (
-                f"No weights of {backbone} are bundled, only those of {BUNDLED_BACKBONE}; give backbone_weights="
+                f"No weights of {backbone} are bundled, only those of {BUNDLED_BACKBONE}; give descriptor_args.weights="
                 "'official' for timm's download or the path of a local file."
             )
             raise WeightsError(msg)
@@ -258,7 +249,7 @@ def _backbone_state_dict(backbone: str, extractor: TimmFeatureExtractor, source:
         try:
             state = timm.create_model(backbone, pretrained=True, **options).state_dict()
         except Exception as error:
-            cure = "give backbone_weights the path of a local file or a backbone 'timm/local-dir:<folder>'"
+            cure = "give descriptor_args.weights the path of a local file or a backbone 'timm/local-dir:<folder>'"
             msg = f"The weights of {backbone} could not be loaded from {source!r} ({error}); {cure}."
             raise WeightsError(msg) from error
     wanted = network.state_dict().keys()

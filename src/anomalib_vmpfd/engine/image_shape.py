@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 from PIL import Image
 
+from anomalib_vmpfd.nn.image_size import nearest_size
+
 logger = logging.getLogger(__name__)
 
 STEP = 32  # sides are multiples of it
@@ -34,20 +36,6 @@ def size_of_shape(ratio: float, pixels: int) -> tuple[int, int]:
     """
     height = math.sqrt(pixels * ratio)
     return nearest_size(height, height / ratio, STEP)
-
-
-def nearest_size(height: float, width: float, multiple: int) -> tuple[int, int]:
-    """Round both sides to multiples, to one at least.
-
-    Args:
-        height (float): Height in pixels.
-        width (float): Width in pixels.
-        multiple (int): What the sides become multiples of.
-
-    Returns:
-        tuple[int, int]: Height and width in pixels.
-    """
-    return max(multiple, multiple * round(height / multiple)), max(multiple, multiple * round(width / multiple))
 
 
 def warn_if_squeezed(paths: Sequence[str], image_size: tuple[int, int]) -> None:

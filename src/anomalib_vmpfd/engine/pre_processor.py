@@ -11,7 +11,7 @@ from anomalib.pre_processing.utils.transform import get_exportable_transform
 from torch import Tensor
 from torchvision.transforms.v2 import Compose, Resize, Transform
 
-from .cell_geometry import resample
+from anomalib_vmpfd.nn.grid import resample
 
 
 class AntialiasedPreProcessor(PreProcessor):

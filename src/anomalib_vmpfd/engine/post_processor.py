@@ -11,7 +11,9 @@ from anomalib.post_processing import PostProcessor
 from lightning import LightningModule, Trainer
 from torch import Tensor
 
-from .calibration import bounded, threshold_at_fpr
+from anomalib_vmpfd.anomaly.scale import bounded
+
+from .calibration import threshold_at_fpr
 
 BELOW_HALF = 0.5 - 2**-24
 Threshold = Literal["normals", "f1"]

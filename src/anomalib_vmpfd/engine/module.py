@@ -1,0 +1,376 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What every one-class model of this package shares, as a mixin before anomalib's module.
+
+Example:
+    >>> from anomalib.models.components import AnomalibModule
+    >>> class MyModel(CalibratedMixin, AnomalibModule):
+    ...     def __init__(self, seed: int = 0) -> None:
+    ...         super().__init__()
+    ...         self.seed = seed
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from anomalib import LearningType
+from anomalib.data import Batch, InferenceBatch
+from anomalib.pre_processing import PreProcessor
+from lightning import seed_everything
+from lightning.pytorch import Callback
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torchvision.transforms.v2 import Compose, Resize
+
+from anomalib_vmpfd.plotting import HeatmapVisualizer
+
+from .checkpoint_io import keep_checkpoints_whole, readable
+from .fit_summary import log_fit_summary
+from .image_errors import ImageErrors
+from .image_range import check_images_in_unit_range
+from .learnt_data import LearntImages, read, train_on
+from .normal_images import NormalImages
+from .post_processor import RankPreservingPostProcessor, Threshold
+from .pre_processor import AntialiasedPreProcessor
+from .rebuild import describe, rebuild
+from .recipe import apply_recipe_length, wants_recipe_length
+from .unseeded_split import warn_of_unseeded_split
+
+
+class CalibratedMixin(nn.Module):
+    """Training of a one-class model that takes scales and thresholds from normal training images alone.
+
+    It holds normal images out, seeds every step, shares what is learnt between the processes of a distributed training,
+    refuses losses that are not finite and images outside [0, 1], ends a training after the model's own recipe, writes
+    checkpoints atomically, and rebuilds a model from its checkpoint. anomalib lists direct subclasses of its module
+    only, hence a mixin, as anomalib's ``MemoryBankMixin``.
+
+    A model sets ``self.model`` and, where they differ from the class's, the attributes below, and implements what it
+    needs of the methods up to :meth:`calibrate`.
+
+    Attributes:
+        held_out (float): Share of the normal training images that calibrate instead of train.
+        seed (int): Seeds weights, order of the images and the held-out images.
+        epochs (int): Length of the recipe, for trainings without ``max_epochs``.
+        is_fitted (Tensor): Whether weights are loaded and :meth:`fit_normals` is done; a checkpoint brings it along.
+    """
+
+    held_out: float = 0.1
+    seed: int = 0
+    epochs: int = 1
+    is_fitted: Tensor
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **kwargs)
+        self.register_buffer("is_fitted", torch.tensor(False))  # noqa: FBT003
+        self._normals: NormalImages
+        self._recipe_applies = False
+        self._started = False
+        self._calibrated_step = -1
+
+    # What a model implements
+
+    def load_pretrained(self) -> None:
+        """Load pre-trained weights; called at the start of a training unless a checkpoint brought them."""
+
+    def fit_normals(self, images: LearntImages) -> None:
+        """Learn what needs no gradient; called once, before the first step.
+
+        Args:
+            images (LearntImages): The images to learn from.
+        """
+
+    def score_learnt(self, images: LearntImages, *, thresholds: bool) -> None:
+        """Judge learnt images by what was learnt from the others; called before the first step of every fit.
+
+        Args:
+            images (LearntImages): The images that were learnt from.
+            thresholds (bool): Whether thresholds will be taken from these images, as nothing is held out.
+        """
+
+    def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
+        """Weighted terms of the loss, scalars by name, of a batch to learn from; nothing where nothing is trained."""
+        raise NotImplementedError
+
+    def observe(self, batch: Batch) -> Any:  # noqa: ANN401
+        """What :meth:`calibrate` wants to know of a batch of normals; by default predictions."""
+        return self.model(batch.image)
+
+    def calibrate(self, observed: Sequence[Any], *, held_out: bool) -> InferenceBatch:  # noqa: PLR6301
+        """Learn the usual scores of normals.
+
+        Args:
+            observed (Sequence[Any]): What :meth:`observe` gave, batch by batch.
+            held_out (bool): Whether these images were held out; ``False`` where too few are there and all were learnt.
+
+        Returns:
+            InferenceBatch: Their predictions, as those of new images, from which thresholds are taken.
+        """
+        del held_out
+        return InferenceBatch(
+            pred_score=torch.cat([seen.pred_score for seen in observed]),
+            anomaly_map=torch.cat([seen.anomaly_map for seen in observed]),
+        )
+
+    # anomalib's interface
+
+    @classmethod
+    def configure_pre_processor(cls, image_size: tuple[int, int] | None = None) -> PreProcessor:
+        """Resize only: models take images in [0, 1] and normalise them as their networks need.
+
+        Args:
+            image_size (tuple[int, int] | None): Height and width in pixels. Defaults to ``(256, 256)``.
+
+        Returns:
+            PreProcessor: Pre-processor with one resize.
+        """
+        return AntialiasedPreProcessor(Compose([Resize(tuple(image_size or (256, 256)), antialias=True)]))
+
+    @classmethod
+    def configure_post_processor(
+        cls,
+        threshold: Threshold = "normals",
+        image_fpr: float = 0.02,
+        pixel_fpr: float = 0.005,
+    ) -> RankPreservingPostProcessor:
+        """Thresholds from normals; arguments as those of :class:`RankPreservingPostProcessor`."""
+        return RankPreservingPostProcessor(threshold, image_fpr, pixel_fpr)
+
+    @classmethod
+    def configure_visualizer(cls) -> HeatmapVisualizer:
+        """Pictures of what every branch saw."""
+        return HeatmapVisualizer()
+
+    @property
+    def trainer_arguments(self) -> dict[str, Any]:
+        """No sanity check: its two batches would calibrate an untrained model."""
+        return {"num_sanity_val_steps": 0}
+
+    @property
+    def learning_type(self) -> LearningType:
+        """The model learns from normal images alone."""
+        return LearningType.ONE_CLASS
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Add the callback that names images which cannot be read."""
+        return [*super().configure_callbacks(), ImageErrors()]
+
+    def forward(self, batch: Tensor, *args: Any, **kwargs: Any) -> InferenceBatch:  # noqa: ANN401
+        """Scores, maps, labels and masks of images in [0, 1] of shape ``(B, 3, H, W)``, of any size."""
+        check_images_in_unit_range(batch)
+        return super().forward(batch, *args, **kwargs)
+
+    # Checkpoints
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: str | Path, **kwargs: Any) -> "CalibratedMixin":  # noqa: ANN401
+        """Load a checkpoint without running code from it; a damaged one is named."""
+        with readable(checkpoint_path):
+            return super().load_from_checkpoint(checkpoint_path, **kwargs)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say in the checkpoint which model it is of."""
+        super().on_save_checkpoint(checkpoint)
+        describe(self, checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Become the model that was trained; arguments that contradict the checkpoint are an error."""
+        rebuild(self, checkpoint)
+        super().on_load_checkpoint(checkpoint)
+        if self._recipe_applies:
+            apply_recipe_length(self.trainer, self.epochs)
+
+    # Training
+
+    def setup(self, stage: str) -> None:
+        """Prepare checkpoints and, for a training, its length and its data."""
+        keep_checkpoints_whole(self.trainer)
+        if stage != "fit":
+            return
+        self._recipe_applies = wants_recipe_length(self.trainer)
+        if self._recipe_applies:
+            apply_recipe_length(self.trainer, self.epochs)
+        warn_of_unseeded_split(getattr(self.trainer, "datamodule", None))
+        train_on(self.trainer, self._learnt_only)
+
+    def _learnt_only(self, loader: DataLoader) -> DataLoader:
+        self._normals = NormalImages(loader, self.held_out, self.seed)
+        if self.trainer.is_global_zero and self.input_size is not None:
+            self._normals.warn_if_squeezed(tuple(self.input_size))
+        return self._normals.training_loader()
+
+    def on_fit_start(self) -> None:
+        """Load pre-trained weights, unless a checkpoint brought them."""
+        seed_everything(self.seed, workers=True, verbose=False)
+        if not self.is_fitted:
+            self.load_pretrained()
+
+    def on_train_start(self) -> None:
+        """Learn from normal images what needs no gradient."""
+        self._started = False
+        self._calibrated_step = -1
+        learnt = LearntImages(self._normals, torch.arange(len(self._normals.learnt)), *self._reading)
+        if not self.is_fitted:
+            self.fit_normals(learnt)
+            self.is_fitted.fill_(True)  # noqa: FBT003
+        self.score_learnt(learnt, thresholds=not self._normals.holds_out)
+        self._share_state()
+
+    def on_train_epoch_start(self) -> None:
+        """Seed each epoch by its number, so that a resumed training sees the images in the same order."""
+        seed_everything(self.seed + self.current_epoch, workers=True, verbose=False)
+        if not self._started:
+            # Lightning drew the order of a run's first epoch before any hook could seed it
+            self._started = True
+            iter(self.trainer.fit_loop._data_fetcher)  # noqa: SLF001
+
+    def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> dict[str, Tensor]:  # noqa: ANN401
+        """Compute the loss.
+
+        Args:
+            batch (Batch): Images in [0, 1] of shape ``(B, 3, H, W)``; none of them is held out.
+            *args (Any): Unused.
+            **kwargs (Any): Unused.
+
+        Returns:
+            dict[str, Tensor]: ``loss``, a scalar.
+
+        Raises:
+            ValueError: If the loss is not finite; names the images.
+        """
+        del args, kwargs
+        check_images_in_unit_range(batch.image)
+        with torch.random.fork_rng(devices=[]):
+            # random draws belong to the step, however the training came to it
+            torch.manual_seed(self.seed + self.global_step)
+            terms = self.loss_terms(batch)
+        if not terms:
+            # the epochs pass, nothing is left to learn
+            return {"loss": torch.zeros((), device=self.device, requires_grad=True)}
+        loss = torch.stack(list(terms.values())).sum()
+        if not torch.isfinite(loss):
+            parts = ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items())
+            msg = (
+                f"The loss is not finite at step {self.global_step} ({parts}). The last checkpoint is unharmed. Check "
+                f"these images, or lower lr ({self.hparams.get('lr')}): {', '.join(batch.image_path or ['no paths'])}"
+            )
+            raise ValueError(msg)
+        for name, value in {**terms, "loss": loss}.items():
+            self.log(f"train_{name}", value.detach(), on_epoch=True, prog_bar=True, batch_size=len(batch.image))
+        return {"loss": loss}
+
+    def on_train_epoch_end(self) -> None:
+        """Calibrate, so that every checkpoint is complete."""
+        self._calibrate()
+
+    def on_validation_start(self) -> None:
+        """Calibrate before a validation inside a training: its checkpoint is saved before the epoch's end."""
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            self._calibrate()
+
+    def validation_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:  # noqa: ANN401
+        """Add scores and maps to the batch.
+
+        A validation inside a training looks at nothing when thresholds come from normals and the evaluator has no
+        metrics for it; then it costs nothing either.
+
+        Args:
+            batch (Batch): Images in [0, 1] of shape ``(B, 3, H, W)``.
+            *args (Any): Unused.
+            **kwargs (Any): Unused.
+
+        Returns:
+            STEP_OUTPUT: The batch.
+        """
+        del args, kwargs
+        thresholds_known = getattr(self.post_processor, "threshold", None) == "normals"
+        watched = self.evaluator is not None and len(self.evaluator.val_metrics) > 0
+        if self.trainer.state.fn == TrainerFn.FITTING and thresholds_known and not watched:
+            return batch
+        check_images_in_unit_range(batch.image)
+        return batch.update(**self.model(batch.image)._asdict())
+
+    def test_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:  # noqa: ANN401
+        """Add scores and maps to the batch, images in [0, 1] of shape ``(B, 3, H, W)``."""
+        check_images_in_unit_range(batch.image)
+        return super().test_step(batch, *args, **kwargs)
+
+    def predict_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:  # noqa: ANN401
+        """Add scores and maps to the batch, images in [0, 1] of shape ``(B, 3, H, W)``."""
+        check_images_in_unit_range(batch.image)
+        return super().predict_step(batch, *args, **kwargs)
+
+    def on_fit_end(self) -> None:
+        """Say what was learnt, where it is and what to type next."""
+        log_fit_summary(self)
+
+    @torch.no_grad()
+    def explain(self, images: Tensor) -> dict[str, Tensor]:
+        """What each branch of the model saw in images of any size, for models that have an ``explain`` method.
+
+        Args:
+            images (Tensor): Images in [0, 1] of shape ``(B, 3, H, W)`` or ``(3, H, W)``.
+
+        Returns:
+            dict[str, Tensor]: Maps and pictures by name, as ``lam``, ``gam``, ``tam`` and ``score``.
+        """
+        was_training = self.model.training
+        self.model.eval()
+        images = images.to(self.device)
+        images = images if images.ndim == 4 else images[None]
+        check_images_in_unit_range(images)
+        seen = self.model.explain(self.pre_processor(images) if self.pre_processor else images)
+        self.model.train(was_training)
+        return seen
+
+    def to_onnx(
+        self,
+        export_root: Path | str,
+        model_file_name: str = "model",
+        input_size: tuple[int, int] | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> Path:
+        """Export to ONNX as anomalib does, in an operator set that torch still writes.
+
+        Args:
+            export_root (Path | str): Folder of the export.
+            model_file_name (str): Name of the file without its suffix.
+            input_size (tuple[int, int] | None): Fixed height and width of the images; ``None`` takes any.
+            **kwargs (Any): Further arguments of ``torch.onnx.export``.
+
+        Returns:
+            Path: The file.
+        """
+        # torch writes no older one, and anomalib's request for 14 would end in a page of failed conversions
+        return super().to_onnx(export_root, model_file_name, input_size, **({"opset_version": 18} | kwargs))
+
+    @property
+    def _reading(self) -> tuple[tuple[int, int] | None, nn.Module | None, torch.device, bool]:
+        size = self.input_size
+        return None if size is None else tuple(size), self.pre_processor, self.device, self.trainer.is_global_zero
+
+    @torch.no_grad()
+    def _calibrate(self) -> None:
+        """Set scales and thresholds from the held-out normals."""
+        if self._calibrated_step == self.global_step:
+            return
+        self._calibrated_step = self.global_step
+        self._share_state()
+        was_training = self.model.training
+        self.model.eval()
+        normals = read(self._normals, self._normals.calibration, "Calibrating on normal images", *self._reading)
+        predictions = self.calibrate([self.observe(batch) for batch in normals], held_out=self._normals.holds_out)
+        if isinstance(self.post_processor, RankPreservingPostProcessor):
+            self.post_processor.calibrate(predictions.pred_score, predictions.anomaly_map)
+        self.model.train(was_training)
+
+    def _share_state(self) -> None:
+        """Give all processes of a distributed training what the first one knows: they fit and calibrate alike."""
+        if self.trainer.world_size > 1:
+            for value in self.state_dict().values():
+                torch.distributed.broadcast(value, src=0)

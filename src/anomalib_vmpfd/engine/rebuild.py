@@ -1,0 +1,86 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Checkpoints that describe themselves: a model becomes what the checkpoint was, whatever its defaults are."""
+
+import inspect
+import logging
+from typing import Any
+
+from lightning.pytorch import LightningModule
+
+logger = logging.getLogger(__name__)
+
+KEY = "anomalib_vmpfd"
+# memory for a training is no property of a model, and a training may go on for longer
+NEVER_IN_CONFLICT = ("cache_mb", "epochs")
+COMPONENTS = ("pre_processor", "post_processor", "evaluator", "visualizer")
+
+
+def describe(module: LightningModule, checkpoint: dict[str, Any]) -> None:
+    """Write into a checkpoint which model it is of.
+
+    Args:
+        module (LightningModule): The model.
+        checkpoint (dict[str, Any]): The checkpoint that is being saved.
+    """
+    from anomalib_vmpfd import __version__
+
+    checkpoint[KEY] = {"model": type(module).__name__, "version": __version__}
+
+
+def rebuild(module: LightningModule, checkpoint: dict[str, Any]) -> None:
+    """Turn a model, in place, into the one that a checkpoint was saved from.
+
+    Arguments that were left at their defaults become those of the checkpoint. A model keeps its arguments as attributes
+    of the same names, or in ``module.model`` alone.
+
+    Args:
+        module (LightningModule): A model built with any arguments.
+        checkpoint (dict[str, Any]): The checkpoint that is being loaded.
+
+    Raises:
+        ValueError: If the checkpoint is of another model, or contradicts an argument that was given.
+    """
+    saved_by = checkpoint.get(KEY, {})
+    name = type(module).__name__
+    if saved_by.get("model", name) != name:
+        msg = f"The checkpoint is of {saved_by['model']}, not of {name}; give --model {saved_by['model']}."
+        raise ValueError(msg)
+    stored = checkpoint.get("hyper_parameters", {})
+    parameters = inspect.signature(type(module).__init__).parameters
+    if unknown := sorted(set(stored) - set(parameters)):
+        msg = (
+            f"The checkpoint was saved by version {saved_by.get('version', 'unknown')}, whose {name} had other "
+            f"arguments ({', '.join(unknown)}); train again, or use that version."
+        )
+        raise ValueError(msg)
+    given = dict(module.hparams)
+    differing = {key: value for key, value in stored.items() if _plain(given.get(key)) != _plain(value)}
+    conflicts = [
+        f"{key}={_plain(given[key])} was given, the checkpoint was trained with {_plain(value)}"
+        for key, value in differing.items()
+        if key not in NEVER_IN_CONFLICT and _plain(given[key]) != _plain(parameters[key].default)
+    ]
+    if conflicts:
+        msg = f"Arguments contradict the checkpoint: {'; '.join(conflicts)}. Leave them out, or train again with them."
+        raise ValueError(msg)
+    adopted = {k: v for k, v in differing.items() if _plain(given.get(k)) == _plain(parameters[k].default)}
+    if not adopted:
+        return
+    logger.info(f"{name} takes from its checkpoint: {', '.join(f'{k}={_plain(v)}' for k, v in adopted.items())}.")
+    twin = type(module)(**{**given, **adopted}, **dict.fromkeys(COMPONENTS, False))
+    module.model = twin.model.to(module.device)
+    for key in adopted:
+        if key in vars(twin):
+            setattr(module, key, getattr(twin, key))
+        module.hparams[key] = stored[key]
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    """Tuples and lists alike, as YAML knows no tuples; no arguments for a part are none."""
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()} or None
+    return value

@@ -1,0 +1,102 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""VMPFD-AD from plain data: which parts there are, and which of them read the encoder."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from anomalib_vmpfd.anomaly.branch import Branch
+from anomalib_vmpfd.engine.arguments import build_part
+from anomalib_vmpfd.nn.patch_descriptor import PatchDescriptor
+
+from .density import PredictedMixture, PrototypeDensity
+from .encoder import CnnTokenEncoder, TokenEncoder, VimTokenEncoder
+from .reconstruction import DescriptorReconstruction, PixelReconstruction
+from .torch_model import VmpfdAdModel
+
+ENCODERS: dict[str, type[TokenEncoder]] = {"vim": VimTokenEncoder, "cnn": CnnTokenEncoder}
+DENSITIES: dict[str, type[Branch]] = {"prototypes": PrototypeDensity, "predicted": PredictedMixture}
+RECONSTRUCTIONS: dict[str, type[Branch]] = {"descriptors": DescriptorReconstruction, "pixels": PixelReconstruction}
+DEFAULT_ENCODER = "vim"
+EQUAL_WEIGHTS = (0.5, 0.5)
+
+Arguments = Mapping[str, Any] | None
+
+
+def build_model(
+    image_size: tuple[int, int],
+    descriptor: str,
+    descriptor_args: Arguments,
+    encoder: str,
+    encoder_args: Arguments,
+    density: str | None,
+    density_args: Arguments,
+    reconstruction: str | None,
+    reconstruction_args: Arguments,
+    map_weights: tuple[float, float],
+) -> VmpfdAdModel:
+    """Build the model of figure 1, or an ablation of it.
+
+    Args:
+        image_size (tuple[int, int]): Height and width of the images in pixels.
+        descriptor (str): Name of a :class:`PatchDescriptor`.
+        descriptor_args (Mapping[str, Any] | None): Its further arguments.
+        encoder (str): A key of ``ENCODERS``.
+        encoder_args (Mapping[str, Any] | None): Arguments of that class.
+        density (str | None): A key of ``DENSITIES``; ``None`` leaves the branch out (table 6).
+        density_args (Mapping[str, Any] | None): Arguments of that class.
+        reconstruction (str | None): A key of ``RECONSTRUCTIONS``; ``None`` leaves the branch out (table 6).
+        reconstruction_args (Mapping[str, Any] | None): Arguments of that class.
+        map_weights (tuple[float, float]): Weights of LAM and GAM in TAM.
+
+    Returns:
+        VmpfdAdModel: The model, not fitted.
+
+    Raises:
+        ValueError: If an argument is unknown, contradicts another, or nothing reads it.
+    """
+    if density is None and reconstruction is None:
+        msg = "Both density and reconstruction are None; give one of them, or leave both at their defaults."
+        raise ValueError(msg)
+    for name, branch, arguments in (
+        ("density", density, density_args),
+        ("reconstruction", reconstruction, reconstruction_args),
+    ):
+        if branch is None and arguments:
+            msg = f"{name}_args has no effect where {name} is None; leave it out."
+            raise ValueError(msg)
+    if tuple(map_weights) != EQUAL_WEIGHTS and None in {density, reconstruction}:
+        msg = f"map_weights={tuple(map_weights)} has no effect on a single branch; leave it out."
+        raise ValueError(msg)
+
+    described = build_part("descriptor", descriptor, {descriptor: PatchDescriptor}, descriptor_args, descriptor, image_size)
+    encodes = reconstruction is not None or (
+        density == "predicted" and (density_args or {}).get("features", "fused") != "descriptor"
+    )
+    encoded: TokenEncoder | None = None
+    if encodes:
+        encoder_args = _with_reads(encoder_args, reconstruction)
+        encoded = build_part("encoder", encoder, ENCODERS, encoder_args, image_size, described)
+    elif encoder_args or encoder != DEFAULT_ENCODER:
+        msg = f"Nothing reads the encoder where density={density!r} and reconstruction={reconstruction!r}; leave out "
+        raise ValueError(msg + "encoder and encoder_args.")
+    # the order of construction is that of the random draws
+    parts = image_size, described, encoded
+    rebuilt = reconstruction and build_part(
+        "reconstruction", reconstruction, RECONSTRUCTIONS, reconstruction_args, *parts
+    )
+    likely = density and build_part("density", density, DENSITIES, density_args, *parts)
+    return VmpfdAdModel(described, encoded, likely or None, rebuilt or None, map_weights)
+
+
+def _with_reads(encoder_args: Arguments, reconstruction: str | None) -> dict[str, Any]:
+    """The encoder reads what is reconstructed, and the paper's pixels where nothing is."""
+    reads = (encoder_args or {}).get("reads", reconstruction or "pixels")
+    if reconstruction is not None and reads != reconstruction:
+        msg = (
+            f"encoder_args.reads={reads!r} contradicts reconstruction={reconstruction!r}, which gives back what the "
+            "encoder reads; leave reads out."
+        )
+        raise ValueError(msg)
+    return {**(encoder_args or {}), "reads": reads}
