@@ -41,8 +41,8 @@ from anomalib_vmpfd.components.post_processor import RankPreservingPostProcessor
 from anomalib_vmpfd.components.pre_processor import AntialiasedPreProcessor
 from anomalib_vmpfd.components.recipe import apply_recipe_length
 from anomalib_vmpfd.components.vision_mamba import weight_decay_groups
-from anomalib_vmpfd.visualization import HeatmapVisualizer
-from anomalib_vmpfd.visualization.fit_summary import log_fit_summary
+from anomalib_vmpfd.engine.fit_summary import log_fit_summary
+from anomalib_vmpfd.plotting import HeatmapVisualizer
 
 from .torch_model import VmpfdAdModel
 
