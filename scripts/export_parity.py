@@ -47,7 +47,7 @@ from anomalib.engine import Engine
 from jsonargparse import ArgumentParser
 
 from anomalib_vmpfd import VmpfdAd, register
-from anomalib_vmpfd.benchmark.environment import describe
+from anomalib_vmpfd.benchmark.run.environment import describe
 
 ROOT = Path(__file__).parents[1]
 BACKENDS = ("torch", "torch-bf16", "onnxruntime", "openvino", "int8")

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from anomalib_vmpfd.benchmark.config import load_suite
+from anomalib_vmpfd.benchmark.report.formatting import difference, markdown, percent
+from anomalib_vmpfd.benchmark.report.summary import load_published, summarise
+from anomalib_vmpfd.benchmark.report.tables import INTERVAL
+from anomalib_vmpfd.benchmark.report.uncertainty import differences, mean_difference
 from anomalib_vmpfd.benchmark.results import Results
-from anomalib_vmpfd.benchmark.summary import load_published, summarise
-from anomalib_vmpfd.benchmark.tables import INTERVAL, difference, markdown, percent
-from anomalib_vmpfd.benchmark.uncertainty import differences, mean_difference
+from anomalib_vmpfd.benchmark.suite import load_suite
 
 if TYPE_CHECKING:
     from collections.abc import Callable

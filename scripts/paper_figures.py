@@ -16,12 +16,14 @@ from pathlib import Path
 
 import torch
 from anomalib.engine import Engine
+from matplotlib.figure import Figure
 from PIL import Image
 
-from anomalib_vmpfd.benchmark.config import load_suite, runs
-from anomalib_vmpfd.benchmark.run import build
-from anomalib_vmpfd.visualization import HeatmapVisualizer, to_picture
-from anomalib_vmpfd.visualization import figures as f
+from anomalib_vmpfd.benchmark.run.build import build
+from anomalib_vmpfd.benchmark.run.spec import runs
+from anomalib_vmpfd.benchmark.suite import load_suite
+from anomalib_vmpfd.plotting import HeatmapVisualizer, to_picture
+from anomalib_vmpfd.plotting import figures as f
 
 
 def main() -> None:
@@ -62,7 +64,7 @@ def main() -> None:
     chosen = [kinds.index(kind) + 1 for kind in defects[: args.images]]  # the second of each kind
     shown = images[chosen]
 
-    def save(figure: f.Figure, name: str) -> None:
+    def save(figure: Figure, name: str) -> None:
         picture = to_picture(figure).convert("RGB")
         picture.quantize(256, Image.Quantize.MAXCOVERAGE).save(args.out / name, optimize=True)
         print(args.out / name)

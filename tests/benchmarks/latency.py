@@ -39,7 +39,7 @@ from torch.nn import functional as F  # noqa: N812
 from torch.utils.flop_counter import FlopCounterMode
 
 from anomalib_vmpfd import SampleParts, VmpfdAd
-from anomalib_vmpfd.benchmark.environment import describe
+from anomalib_vmpfd.benchmark.run.environment import describe
 
 ROOT = Path(__file__).parents[2]
 MODELS = ("VmpfdAd", "EfficientAd-S", "Patchcore", "PDN-S")

@@ -20,7 +20,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from anomalib_vmpfd import VmpfdAd
-from anomalib_vmpfd.benchmark.environment import describe
+from anomalib_vmpfd.benchmark.run.environment import describe
 
 OUTPUT = Path(__file__).parents[2] / "results" / "speed" / "profile.csv"
 

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import harness
 import numpy as np
 
-from anomalib_vmpfd.benchmark.config import RunKey, RunResult
+from anomalib_vmpfd.benchmark.records import RunKey, RunResult
 from anomalib_vmpfd.benchmark.results import Results, ResultsError
 
 COVERED = (

@@ -15,8 +15,8 @@ import torch
 from anomalib.engine import Engine
 
 from anomalib_vmpfd import SampleParts, VmpfdAd
-from anomalib_vmpfd.benchmark.config import SpeedProtocol
-from anomalib_vmpfd.benchmark.speed import measure_speed
+from anomalib_vmpfd.benchmark.run.speed import measure_speed
+from anomalib_vmpfd.benchmark.suite import SpeedProtocol
 
 pytestmark = [
     pytest.mark.gpu,

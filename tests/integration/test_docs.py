@@ -22,7 +22,7 @@ from anomalib.cli.cli import AnomalibCLI
 
 from anomalib_vmpfd import VmpfdAd, register
 from anomalib_vmpfd.benchmark.cli import _parser
-from anomalib_vmpfd.benchmark.config import load_suite
+from anomalib_vmpfd.benchmark.suite import load_suite
 from anomalib_vmpfd.cli import main
 
 REPOSITORY = Path(__file__).parents[2]

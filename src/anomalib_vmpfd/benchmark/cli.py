@@ -9,8 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from .config import Suite, load_suite
-from .results import Results, write_atomically
+from .suite import Suite, load_suite
 
 logger = logging.getLogger(__name__)
 
@@ -47,41 +46,12 @@ def _benchmark(suite: Suite, args: argparse.Namespace) -> tuple[list[str], list[
     statuses: list[str] = []
     selected = _select(suite, args.models, args.categories, args.seeds)
     if not args.report_only:
-        from .job import run_suite  # imports anomalib, which takes seconds
+        from .run.runners import run_suite  # imports anomalib, which takes seconds
 
         statuses = run_suite(selected, folder, force=args.force)
+    from .report.write import write_report  # imports pandas and Matplotlib
+
     return statuses, write_report(suite, folder, licensed=args.gallery)
-
-
-def write_report(suite: Suite, folder: Path, licensed: bool = False) -> list[Path]:
-    """Write the report of a suite from its results.
-
-    Args:
-        suite (Suite): The suite.
-        folder (Path): Folder of its results.
-        licensed (bool, optional): Also write ``gallery.html`` with pictures of data sets that must not be published.
-            Defaults to ``False``.
-
-    Returns:
-        list[Path]: The report in Markdown and HTML, and the gallery if asked for.
-    """
-    from . import gallery, plots, report_html, summary, tables
-
-    results = Results(folder)
-    numbers = summary.summarise(suite, results)
-    drawings = plots.draw(numbers, results)
-    for stale in (folder / "plots").glob("*.svg"):
-        if stale.name not in drawings:
-            stale.unlink()
-    for name, (_, svg) in drawings.items():
-        write_atomically(folder / "plots" / name, svg.encode())
-    pages = {"report.md": tables.report(numbers, results, {name: title for name, (title, _) in drawings.items()})}
-    for name, everything in [("report.html", False), *([("gallery.html", True)] if licensed else [])]:
-        pictures = gallery.collect(numbers, results, licensed=everything)
-        pages[name] = report_html.render(numbers, results, drawings, pictures)
-    for name, content in pages.items():
-        write_atomically(folder / name, content.encode())
-    return [folder / name for name in pages]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -16,26 +16,7 @@ from filelock import FileLock, Timeout
 
 from anomalib_vmpfd.files import write_atomically
 
-from .config import RunKey, RunResult
-
-COLUMNS = (
-    "suite", "model", "dataset", "category", "seed", "status",
-    "image_AUROC", "image_AP", "image_F1Score", "pixel_AUROC", "pixel_AP", "pixel_F1Score", "pixel_IoU", "AUPRO",
-    "threshold", "train_seconds", "train_steps", "latency_ms", "throughput_ips", "peak_memory_mb", "parameters",
-    "flops", "checkpoint_mb", "device", "precision", "commit",
-    # beyond the fixed part
-    "image_F1Max", "pixel_F1Max", "pixel_threshold", "train_epochs", "test_seconds", "base_memory_mb", "val_split",
-    "image_size", "train_images", "test_images", "threads", "device_name", "date", "python_version", "torch_version",
-    "lightning_version", "anomalib_version", "anomalib_vmpfd_version", "settings",
-)  # fmt: skip
-"""Columns of ``results.csv``. Metrics are fractions between 0 and 1; an empty cell is a value the run does not have."""
-
-METRICS = (
-    "image_AUROC", "image_AP", "image_F1Score", "pixel_AUROC", "pixel_AP", "pixel_F1Score", "pixel_IoU", "AUPRO",
-)  # fmt: skip
-
-FPR_LIMIT = 0.3
-"""False positive rate up to which AUPRO integrates."""
+from .records import COLUMNS, RunKey, RunResult
 
 IGNORED = """\
 # Pictures of licensed data sets, logs and checkpoints stay on the machine.

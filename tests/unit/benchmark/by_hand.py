@@ -6,9 +6,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from anomalib_vmpfd.benchmark.config import RunKey, Suite
-from anomalib_vmpfd.benchmark.results import METRICS, Results
-from anomalib_vmpfd.benchmark.summary import COSTS
+from anomalib_vmpfd.benchmark.records import METRICS, RunKey
+from anomalib_vmpfd.benchmark.report.summary import COSTS
+from anomalib_vmpfd.benchmark.results import Results
+from anomalib_vmpfd.benchmark.suite import Suite
 
 # What a careless author or an attacker may call a thing.
 HOSTILE = '<img src=x onerror="window.pwned=1">|"\'&{{7*7}}'

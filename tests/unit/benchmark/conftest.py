@@ -10,8 +10,9 @@ import pytest
 from by_hand import HOSTILE, Finished, predictions, row
 from PIL import Image
 
-from anomalib_vmpfd.benchmark.config import DatasetEntry, ModelEntry, RunKey, RunResult, Suite
+from anomalib_vmpfd.benchmark.records import RunKey, RunResult
 from anomalib_vmpfd.benchmark.results import Results
+from anomalib_vmpfd.benchmark.suite import DatasetEntry, ModelEntry, Suite
 
 
 @pytest.fixture

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from anomalib_vmpfd.benchmark.config import load_suite, runs
-from anomalib_vmpfd.benchmark.run import parse
-from anomalib_vmpfd.benchmark.summary import load_published
+from anomalib_vmpfd.benchmark.report.summary import load_published
+from anomalib_vmpfd.benchmark.run.build import parse
+from anomalib_vmpfd.benchmark.run.spec import runs
+from anomalib_vmpfd.benchmark.suite import load_suite
 
 FOLDER = Path(__file__).parents[3] / "configs" / "benchmark"
 FILES = sorted(path.stem for path in FOLDER.glob("*.yaml"))

@@ -1,0 +1,155 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The report as one HTML file that needs no server, no network and nothing beside it."""
+
+import base64
+import math
+from importlib.resources import files
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+
+from anomalib_vmpfd.benchmark.records import METRICS
+from anomalib_vmpfd.benchmark.results import Results
+
+from .conditions import conditions
+from .formatting import percent
+from .gallery import Picture
+from .summary import Summary
+from .tables import COST_TITLES
+from .uncertainty import placements
+
+SHORT = {
+    "image_AUROC": "Image AUROC",
+    "image_AP": "Image AP",
+    "image_F1Score": "Image F1",
+    "pixel_AUROC": "Pixel AUROC",
+    "pixel_AP": "Pixel AP",
+    "pixel_F1Score": "Pixel F1",
+    "pixel_IoU": "Pixel IoU",
+    "AUPRO": "AUPRO",
+}
+
+
+def render(
+    summary: Summary,
+    results: Results,
+    plots: dict[str, tuple[str, str]],
+    pictures: list[Picture],
+) -> str:
+    """Write the page.
+
+    Args:
+        summary (Summary): Results.
+        results (Results): Where the scores of the runs are.
+        plots (dict[str, tuple[str, str]]): Title and SVG by file name.
+        pictures (list[Picture]): Gallery, may be empty.
+
+    Returns:
+        str: HTML. Every name in it is escaped.
+    """
+    environment = Environment(loader=PackageLoader(__package__, "page"), autoescape=True, trim_blocks=True)
+    environment.lstrip_blocks = True
+    page = files(__package__) / "page"
+    kinds = kind_rows(summary, results)
+    return environment.get_template("report.html").render(
+        suite=summary.suite.suite,
+        style=Markup(page.joinpath("report.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
+        script=Markup(page.joinpath("report.js").read_text(encoding="utf-8")),  # noqa: S704
+        conditions=conditions(summary),
+        models=summary.models,
+        categories=[f"{dataset} / {category}" for dataset, category in summary.categories],
+        kinds=sorted({row["kind"] for row in kinds} | {picture.kind for picture in pictures}),
+        columns=_columns(summary),
+        rows=result_rows(summary),
+        kind_rows=kinds,
+        failed=summary.failed.to_dict("records"),
+        plots=[
+            {"title": title, "source": _svg_uri(svg), "category": title.rsplit(": ", 1)[0] if ": " in title else ""}
+            for title, svg in plots.values()
+        ],
+        pictures=pictures,
+    )
+
+
+def result_rows(summary: Summary) -> list[dict]:
+    """List what the results table shows.
+
+    Args:
+        summary (Summary): Results.
+
+    Returns:
+        list[dict]: One a data set, category and model, mean over the seeds; ``cells`` are text and sort value.
+    """
+    rows = []
+    averages = summary.over_seeds()
+    for dataset, category in summary.categories:
+        for model in summary.models:
+            if (dataset, category, model) not in averages.index:
+                continue
+            row = averages.loc[dataset, category, model]
+            cells = [_percent(row[metric, "mean"], row[metric, "std"]) for metric in METRICS]
+            cells += [
+                _percent(summary.published_value(metric, dataset, category, method))
+                for metric, method in _published_columns(summary)
+            ]
+            for name, (_, scale, digits) in COST_TITLES.items():
+                value = row[name, "mean"] * scale
+                cells.append(("-", "") if math.isnan(value) else (f"{value:,.{digits}f}", value))
+            seeds = len(summary.seeds(dataset, category, model))
+            rows.append({"category": f"{dataset} / {category}", "model": model, "seeds": seeds, "cells": cells})
+    return rows
+
+
+def kind_rows(summary: Summary, results: Results) -> list[dict]:
+    """List how well each model tells each kind of defect from the normal images.
+
+    Args:
+        summary (Summary): Results.
+        results (Results): Where the scores of the runs are.
+
+    Returns:
+        list[dict]: One a category and kind; ``cells`` hold AUROC and the share found, for each model, first seed.
+    """
+    rows = []
+    for dataset, category in summary.categories:
+        found: dict[str, dict[str, tuple]] = {}
+        counts: dict[str, int] = {}
+        for model, key in summary.first_runs(dataset, category).items():
+            if (run := results.predictions(key)) is None:
+                continue
+            images = pd.DataFrame({name: run[name] for name in ("images", "labels", "scores", "decisions")})
+            images["kind"] = images.images.str.rsplit("/", n=1).str[0]
+            images["placement"] = placements(images.labels, images.scores)
+            for kind, some in images[images.labels == 1].groupby("kind"):
+                counts[kind] = len(some)
+                found.setdefault(kind, {})[model] = (some.placement.mean(), some.decisions.mean())
+        for kind, by_model in found.items():
+            nothing = (math.nan, math.nan)
+            cells = [_percent(value) for model in summary.models for value in by_model.get(model, nothing)]
+            rows.append({"category": f"{dataset} / {category}", "kind": kind, "count": counts[kind], "cells": cells})
+    return rows
+
+
+def _columns(summary: Summary) -> list[str]:
+    published = [f"{method}, published {SHORT[metric].lower()}" for metric, method in _published_columns(summary)]
+    return [*(SHORT[metric] for metric in METRICS), *published, *(title for title, _, _ in COST_TITLES.values())]
+
+
+def _published_columns(summary: Summary) -> list[tuple[str, str]]:
+    return [
+        (metric, method)
+        for method in summary.methods
+        for metric in ("image_AUROC", "pixel_AUROC")
+        if any(not math.isnan(summary.published_value(metric, *key, method)) for key in summary.categories)
+    ]
+
+
+def _percent(mean: float, deviation: float = math.nan) -> tuple[str, float | str]:
+    return percent(mean, deviation), "" if math.isnan(mean) else mean
+
+
+def _svg_uri(svg: str) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()

@@ -1,0 +1,100 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Tables of metrics, differences and costs in Markdown, as they are in ``report.md`` and the README."""
+
+import math
+
+from anomalib_vmpfd.benchmark.results import Results
+
+from .formatting import difference, markdown, percent
+from .summary import COSTS, Summary
+from .uncertainty import differences, mean_difference
+
+TITLES = {
+    "image_AUROC": "Image AUROC",
+    "image_AP": "Image average precision",
+    "image_F1Score": "Image F1 at the model's own threshold",
+    "pixel_AUROC": "Pixel AUROC",
+    "pixel_AP": "Pixel average precision",
+    "pixel_F1Score": "Pixel F1 at the model's own threshold",
+    "pixel_IoU": "Pixel IoU at the model's own threshold",
+    "AUPRO": "AUPRO (false positive rate up to 30 %)",
+}
+COST_TITLES = {
+    "train_seconds": ("Training s", 1, 1),
+    "train_steps": ("Steps", 1, 0),
+    "latency_ms": ("Latency ms", 1, 1),
+    "throughput_ips": ("Images/s", 1, 1),
+    "peak_memory_mb": ("Peak memory MB", 1, 0),
+    "base_memory_mb": ("of it libraries MB", 1, 0),
+    "parameters": ("Parameters M", 1e-6, 2),
+    "flops": ("GFLOPs", 1e-9, 1),
+    "checkpoint_mb": ("Checkpoint MB", 1, 1),
+}
+PUBLISHED = "{} (published)"
+INTERVAL = "± is half the 95 % interval over test images (DeLong): on other images a smaller difference may turn."
+
+
+def metric_table(summary: Summary, metric: str) -> str:
+    """Write a metric as a table, a row a category and a column a model, in percent.
+
+    Args:
+        summary (Summary): Results.
+        metric (str): Column of the results file.
+
+    Returns:
+        str: Markdown, or an empty string if no run has the metric.
+    """
+    models = summary.models
+    lines = summary.lines()
+    ours = [
+        [summary.cell(metric, dataset, category, model) for model in summary.models] for _, dataset, category in lines
+    ]
+    if all(math.isnan(mean) for cells in ours for mean, _ in cells):
+        return ""
+    theirs = {}
+    for method in summary.methods:
+        values = [summary.published_value(metric, dataset, category, method) for _, dataset, category in lines]
+        if not all(map(math.isnan, values)):
+            theirs[PUBLISHED.format(method)] = values
+    rows = []
+    for index, (title, _, _) in enumerate(lines):
+        best = max((f"{mean:.3f}" for mean, _ in ours[index] if not math.isnan(mean)), default="")
+        cells = [f"**{percent(*cell)}**" if f"{cell[0]:.3f}" == best else percent(*cell) for cell in ours[index]]
+        rows.append([title, *cells, *(percent(values[index]) for values in theirs.values())])
+    return markdown(["Data set / category", *models, *theirs], rows)
+
+
+def difference_table(summary: Summary, results: Results) -> str:
+    """Write how far the image AUROC of the others is from the first model's, in percent.
+
+    Args:
+        summary (Summary): Results.
+        results (Results): Where the scores of the runs are.
+
+    Returns:
+        str: Markdown, or an empty string if no two models have scores of the same category.
+    """
+    found = differences(summary, results)
+    lines = [[f"{d} / {c}", *(difference(by.get((d, c))) for by in found.values())] for d, c in summary.categories]
+    if len(summary.categories) > 1:
+        lines.append(["Mean of all", *(difference(mean_difference(summary, by)) for by in found.values())])
+    return markdown(["Data set / category", *found], lines) if any(found.values()) else ""
+
+
+def cost_table(summary: Summary) -> str:
+    """Write time, memory and size as a table, means over the runs of a model.
+
+    Args:
+        summary (Summary): Results.
+
+    Returns:
+        str: Markdown.
+    """
+    means = summary.runs.groupby("model")[list(COSTS)].mean()
+    body = []
+    for model in summary.models:
+        numbers = [(means.loc[model, name] * scale, digits) for name, (_, scale, digits) in COST_TITLES.items()]
+        body.append([model, *("-" if math.isnan(value) else f"{value:,.{digits}f}" for value, digits in numbers)])
+    return markdown(["Model", *(title for title, _, _ in COST_TITLES.values())], body)

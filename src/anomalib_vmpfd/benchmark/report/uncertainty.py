@@ -1,0 +1,102 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""How sure a difference in image AUROC is, given that test images are few.
+
+Source: DeLong, DeLong and Clarke-Pearson, "Comparing the areas under two or more correlated receiver operating
+characteristic curves", Biometrics 44(3), 1988. It takes the images for independent: where a set shows one part in
+several pictures, the truth is less sure than that.
+"""
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from anomalib_vmpfd.benchmark.records import RunKey
+from anomalib_vmpfd.benchmark.results import Results
+
+from .summary import Summary
+
+
+def placements(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Share of the images of the other kind that each image is on the right side of, ties by half.
+
+    Its mean over the anomalous images, as that over the normal ones, is the AUROC.
+
+    Args:
+        labels (np.ndarray): 1 for anomalous images and 0 for normal ones, ``(N,)``.
+        scores (np.ndarray): Their scores, ``(N,)``.
+
+    Returns:
+        np.ndarray: Shares of shape ``(N,)``, NaN where there is no image of the other kind.
+    """
+    images = pd.DataFrame({"label": labels, "score": scores})
+    # how many of all images are below, less how many of its own kind
+    below = images.score.rank() - images.groupby("label").score.rank()
+    others = images.label.map(lambda label: (images.label != label).sum())
+    share = below / others.where(others > 0)
+    return share.where(images.label == 1, 1 - share).to_numpy()
+
+
+def differences(summary: Summary, results: Results) -> dict[str, dict[tuple[str, str], tuple[float, float]]]:
+    """Image AUROC of every model less that of the first in each category, at the seeds that both have.
+
+    Args:
+        summary (Summary): Results.
+        results (Results): Where the scores of the runs are.
+
+    Returns:
+        dict[str, dict[tuple[str, str], tuple[float, float]]]: Difference and its standard error over test images, by
+            model and by data set and category; categories without scores of both models are missing.
+    """
+    first, *others = summary.models
+    found: dict[str, dict[tuple[str, str], tuple[float, float]]] = {model: {} for model in others}
+    for dataset, category in summary.categories:
+        ours = _by_seed(summary, results, dataset, category, first)
+        for model in others:
+            theirs = _by_seed(summary, results, dataset, category, model)
+            if seeds := ours.keys() & theirs.keys():
+                gains = pd.concat([theirs[seed] - ours[seed] for seed in seeds], axis=1).mean(axis=1).dropna()
+                found[model][dataset, category] = _with_error(gains)
+    return found
+
+
+def mean_difference(
+    summary: Summary,
+    by_category: dict[tuple[str, str], tuple[float, float]],
+) -> tuple[float, float] | None:
+    """Average differences over the categories, whose test images are independent.
+
+    Args:
+        summary (Summary): Results.
+        by_category (dict[tuple[str, str], tuple[float, float]]): What :func:`differences` gave for one model.
+
+    Returns:
+        tuple[float, float] | None: Mean difference and its standard error; ``None`` if a category is missing, for a
+            mean over fewer would not compare.
+    """
+    if len(by_category) < len(summary.categories):
+        return None
+    values, errors = zip(*by_category.values(), strict=True)
+    return float(np.mean(values)), math.hypot(*errors) / len(errors)
+
+
+def _by_seed(summary: Summary, results: Results, dataset: str, category: str, model: str) -> dict[int, pd.Series]:
+    """Placements of a model's runs by seed, each by label and name of the image."""
+    found = {}
+    for seed in summary.seeds(dataset, category, model):
+        run = results.predictions(RunKey(summary.suite.suite, model, dataset, category, int(seed)))
+        if run:
+            values = placements(np.array(run["labels"]), np.array(run["scores"]))
+            index = pd.MultiIndex.from_arrays([run["labels"], run["images"]], names=["anomalous", "image"])
+            # images of one name in several folders count as one
+            found[seed] = pd.Series(values, index).groupby(level=[0, 1]).mean()
+    return found
+
+
+def _with_error(gains: pd.Series) -> tuple[float, float]:
+    """Mean gain in AUROC of the anomalous images and its standard error, from both kinds of images."""
+    labels = gains.index.get_level_values("anomalous")
+    parts = [gains[labels == kind] for kind in (0, 1)]
+    return float(parts[1].mean()), math.hypot(*(part.sem() for part in parts))

@@ -1,0 +1,99 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Build the model, the datamodule and the trainer arguments of a run."""
+
+import logging
+import pkgutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from anomalib.data import AnomalibDataModule
+from anomalib.models import AnomalibModule
+from jsonargparse import ArgumentParser, Namespace
+from lightning.pytorch import Trainer
+from torch import nn
+
+from anomalib_vmpfd.weights.loading import read_state_dict
+
+from .spec import RunSpec
+
+logger = logging.getLogger(__name__)
+
+TRAINER_DEFAULTS = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+
+
+def build(spec: RunSpec) -> tuple[AnomalibModule, AnomalibDataModule, dict[str, Any]]:
+    """Instantiate model, datamodule and trainer arguments as ``anomalib train --config`` would.
+
+    Args:
+        spec (RunSpec): What to run.
+
+    Returns:
+        tuple[AnomalibModule, AnomalibDataModule, dict[str, Any]]: The objects, and keyword arguments of the engine.
+    """
+    parser, config = parse(spec)
+    objects = parser.instantiate_classes(config)
+    use_local_weights(objects.model, spec.weights)
+    # Only what somebody asked for, so that model and engine fill in the rest.
+    return objects.model, objects.data, {name: objects.trainer[name] for name in TRAINER_DEFAULTS | spec.trainer}
+
+
+def parse(spec: RunSpec) -> tuple[ArgumentParser, Namespace]:
+    """Check the arguments of model, datamodule and trainer against their signatures.
+
+    Args:
+        spec (RunSpec): What to run.
+
+    Returns:
+        tuple[ArgumentParser, Namespace]: The parser, and what it made of the arguments.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(_find(spec.model, "anomalib.models"), "model", fail_untyped=False)
+    parser.add_class_arguments(_find(spec.data, "anomalib.data"), "data", fail_untyped=False)
+    parser.add_class_arguments(Trainer, "trainer", instantiate=False, fail_untyped=False)
+    trainer = TRAINER_DEFAULTS | spec.trainer
+    return parser, parser.parse_object({"model": spec.args, "data": spec.data_args, "trainer": trainer})
+
+
+def use_local_weights(model: AnomalibModule, weights: dict[str, str]) -> None:
+    """Load state dicts from files into submodules, in place of what the model would download.
+
+    Args:
+        model (AnomalibModule): Model to change.
+        weights (dict[str, str]): Files by submodule, e.g. ``{"model.teacher": "teacher.pth"}``. A file of a backbone
+            that was cut after some stage cuts the submodule there.
+
+    Raises:
+        ValueError: If a file is missing.
+    """
+    for target, name in weights.items():
+        path = Path(name)
+        if not path.is_file():
+            msg = f"{type(model).__name__} shall take the weights of {target} from {path}, which does not exist."
+            raise ValueError(msg)
+        state = read_state_dict(path)
+        module = model.get_submodule(target)
+        _cut(module, state)
+        module.load_state_dict(state)
+        logger.info("%s: weights of %s from %s", type(model).__name__, target, path.name)
+    if weights and hasattr(model, "prepare_pretrained_model"):
+        # EfficientAd fetches its teacher when training starts; it has it already.
+        model.prepare_pretrained_model = lambda: None
+
+
+def _cut(module: nn.Module, state: dict[str, torch.Tensor]) -> None:
+    """Cut the last stages that a truncated file does not hold, where their output would not be used anyway."""
+    for name, stages in list(module.named_modules()):
+        if isinstance(stages, nn.Sequential):
+            prefix = f"{name}." if name else ""
+            while len(stages) and not any(key.startswith(f"{prefix}{len(stages) - 1}.") for key in state):
+                if next(stages[-1].parameters(), None) is None:
+                    break
+                del stages[-1]
+
+
+def _find(class_path: str, home: str) -> type:
+    """Import a class by its path, or by its name if it is anomalib's or registered there."""
+    return pkgutil.resolve_name(class_path if "." in class_path else f"{home}.{class_path}")

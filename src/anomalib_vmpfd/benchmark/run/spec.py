@@ -1,0 +1,106 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The runs of a suite: one model, data set, category and seed each, with all arguments filled in."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from anomalib_vmpfd.benchmark.records import RunKey
+from anomalib_vmpfd.benchmark.suite import SpeedProtocol, Suite
+
+BUNDLED = str(Path(__file__).resolve().parents[2] / "weights")
+
+
+@dataclass
+class RunSpec:
+    """Everything one run needs, as plain data that travels to another process or machine.
+
+    Attributes:
+        key (RunKey): What identifies the run.
+        model (str): Name or import path of the model.
+        args (dict[str, Any]): Its constructor arguments.
+        data (str): Name or import path of the datamodule.
+        data_args (dict[str, Any]): Its constructor arguments.
+        trainer (dict[str, Any]): Trainer arguments.
+        weights (dict[str, str]): State-dict files by submodule.
+        speed (SpeedProtocol): Protocol of the speed measurements.
+        threads (int | None): Threads of torch.
+        settings (str): Digest of what was asked for, before the placeholders for folders were filled in.
+        checkpoint (str | None): Where the checkpoint is kept. Defaults to ``None``: thrown away.
+    """
+
+    key: RunKey
+    model: str
+    args: dict[str, Any]
+    data: str
+    data_args: dict[str, Any]
+    trainer: dict[str, Any]
+    weights: dict[str, str]
+    speed: SpeedProtocol
+    threads: int | None
+    settings: str
+    checkpoint: str | None = None
+
+
+def runs(suite: Suite, checkpoints: Path | None = None) -> Iterator[RunSpec]:
+    """List the runs of a suite, category by category so that a report fills up evenly.
+
+    Args:
+        suite (Suite): The suite.
+        checkpoints (Path | None, optional): Folder for the checkpoints if the suite keeps them. Defaults to ``None``.
+
+    Yields:
+        RunSpec: One run.
+    """
+    for seed in suite.seeds:
+        for dataset in suite.datasets:
+            for category in dataset.categories:
+                for model in suite.models:
+                    key = RunKey(suite.suite, model.label, dataset.name, category, seed)
+                    data_args = dataset.args | model.data_args
+                    trainer = suite.trainer | model.trainer
+                    names = {
+                        "root": suite.root,
+                        "weights": suite.weights,
+                        "bundled": BUNDLED,
+                        "category": category,
+                        "seed": seed,
+                    }
+                    entry = [model.model, model.args, model.weights, dataset.data, data_args]
+                    asked = [*entry, trainer, asdict(suite.speed), suite.threads]
+                    yield RunSpec(
+                        key=key,
+                        model=model.model,
+                        args=_fill(model.args, names),
+                        data=dataset.data,
+                        data_args=_fill(data_args, names),
+                        trainer=trainer,
+                        weights=_fill(model.weights, names),
+                        speed=suite.speed,
+                        threads=suite.threads,
+                        settings=_digest(asked),
+                        checkpoint=str(checkpoints / f"{key.stem}.ckpt") if checkpoints else None,
+                    )
+
+
+def _fill(value: Any, names: dict[str, Any]) -> Any:  # noqa: ANN401
+    """Put the names in place of their placeholders, anywhere inside nested containers."""
+    if isinstance(value, dict):
+        return {key: _fill(item, names) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_fill(item, names) for item in value]
+    if isinstance(value, str):
+        for name, content in names.items():
+            if value == f"{{{name}}}":
+                return content
+            value = value.replace(f"{{{name}}}", str(content))
+    return value
+
+
+def _digest(asked: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,68 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The summary that is logged at the end of a training: thresholds, checkpoint and the command to predict with it."""
+
+import inspect
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+
+if TYPE_CHECKING:
+    from anomalib.models import AnomalibModule
+
+
+def log_fit_summary(module: "AnomalibModule") -> None:
+    """Log the thresholds, the paths of checkpoint and pictures and the next command; once in a distributed training.
+
+    Args:
+        module (AnomalibModule): A model whose training has ended, still attached to its trainer.
+    """
+    trainer = module.trainer
+    lines = [f"{type(module).__name__} is trained: {trainer.current_epoch} epochs, {trainer.global_step} steps."]
+    post_processor = module.post_processor
+    for kind in ("image", "pixel"):
+        threshold = float(getattr(post_processor, f"{kind}_threshold", float("nan")))
+        if threshold == threshold:  # noqa: PLR0124 - not calibrated
+            rate = getattr(post_processor, f"{kind}_fpr", None)
+            source = getattr(post_processor, "threshold", None)
+            reason = f", for a false-positive rate of {rate:g} on normals" if source == "normals" else ""
+            lines.append(f"  {kind} threshold  {threshold:.4f} (0.5 after normalisation){reason}")
+    checkpoint = getattr(trainer.checkpoint_callback, "best_model_path", "")
+    if checkpoint:
+        path = _short(checkpoint)
+        lines += [
+            f"  checkpoint       {path}",
+            f"  next             {next_command(module, path)}",
+            f"  pictures         of tests: {_short(Path(trainer.default_root_dir) / 'images')}",
+        ]
+    rank_zero_info("\n".join(lines))
+
+
+def next_command(module: "AnomalibModule", checkpoint: str) -> str:
+    """Command that predicts with a checkpoint; names every argument of the model that is not the default."""
+    defaults = inspect.signature(type(module).__init__).parameters
+    words = ["anomalib", "predict", "--model", type(module).__name__]
+    for name, value in module.hparams.items():
+        if name in defaults and _plain(value) != _plain(defaults[name].default):
+            words += [f"--model.{name}", _argument(value)]
+    words += ["--ckpt_path", checkpoint]
+    return shlex.join(words) + " --data <image or folder>"
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _argument(value: Any) -> str:  # noqa: ANN401
+    if value is None:
+        return "null"
+    return str(value) if isinstance(value, str) else str(_plain(value)).replace("'", '"').replace(" ", "")
+
+
+def _short(path: str | Path) -> str:
+    """The path relative to the working directory, if it is below that."""
+    path = Path(path).resolve()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,0 +1,120 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Tables: means, deviations and published values, by hand."""
+
+import statistics
+
+import pytest
+from by_hand import HOSTILE, Finished, row
+
+from anomalib_vmpfd.benchmark.records import RunKey, RunResult
+from anomalib_vmpfd.benchmark.report.markdown_report import report
+from anomalib_vmpfd.benchmark.report.summary import load_published, summarise
+from anomalib_vmpfd.benchmark.report.tables import cost_table, metric_table
+from anomalib_vmpfd.benchmark.report.write import write_report
+from anomalib_vmpfd.benchmark.results import Results
+from anomalib_vmpfd.benchmark.suite import DatasetEntry, ModelEntry, Suite
+
+BTAD = ["01", "02", "03"]
+
+
+def cells(table: str) -> dict[str, dict[str, str]]:
+    """Read a Markdown table without escaped bars."""
+    header, _, *lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    return {line[0]: dict(zip(header[1:], line[1:], strict=True)) for line in lines}
+
+
+def measured(tmp_path, values: dict[tuple[str, str, int], float], published: list[str]) -> tuple[Suite, Results]:
+    suite = Suite(
+        "s",
+        [ModelEntry("Ours", "x"), ModelEntry("Other", "x")],
+        [DatasetEntry("BTAD", "x", BTAD), DatasetEntry("Own", "x", ["part"])],
+        published=published,
+    )
+    results = Results(tmp_path / "s")
+    for (model, category, seed), value in values.items():
+        key = RunKey("s", model, "Own" if category == "part" else "BTAD", category, seed)
+        results.record(RunResult(row(key, image_AUROC=value)))
+    return suite, results
+
+
+def test_means_deviations_and_published_values(tmp_path):
+    seeds = {("01", 0): 0.90, ("01", 1): 0.92, ("02", 0): 0.80, ("02", 1): 0.86, ("03", 0): 1.0, ("03", 1): 1.0}
+    values = {("Ours", category, seed): value for (category, seed), value in seeds.items()}
+    values |= {("Other", "01", 0): 0.99, ("Other", "02", 0): 0.5, ("Ours", "part", 0): 0.7, ("Other", "part", 0): 0.6}
+    suite, results = measured(tmp_path, values, ["VMPFD-AD", "ViT-MCA"])
+    table = cells(metric_table(summarise(suite, results), "image_AUROC"))
+
+    assert table["BTAD / 01"]["Ours"] == f"91.0 ± {100 * statistics.stdev([0.90, 0.92]):.1f}"
+    assert table["BTAD / 01"]["Other"] == "**99.0**"
+    assert table["BTAD / 02"]["VMPFD-AD (published)"] == "82.9"
+    deviation = statistics.stdev([(0.90 + 0.80 + 1) / 3, (0.92 + 0.86 + 1) / 3])
+    assert table["BTAD mean"]["Ours"] == f"**91.3 ± {100 * deviation:.1f}**"
+    assert table["BTAD mean"]["ViT-MCA (published)"] == "92.2"
+    assert table["BTAD mean"]["Other"] == "-", "a mean over fewer categories would not compare"
+    assert table["Own / part"]["VMPFD-AD (published)"] == "-"
+    assert table["Mean of all"]["Ours"] == "**85.0**", "only seed 0 has all categories"
+
+
+def test_published_mean_stands_only_beside_the_mean_of_all_its_categories(tmp_path):
+    suite, results = measured(tmp_path, {("Ours", "01", 0): 0.9, ("Ours", "02", 0): 0.8}, ["VMPFD-AD"])
+    suite.datasets = [DatasetEntry("BTAD", "x", ["01", "02"])]
+    table = cells(metric_table(summarise(suite, results), "image_AUROC"))
+    assert table["BTAD / 01"]["VMPFD-AD (published)"] == "97.7"
+    assert table["BTAD mean"]["VMPFD-AD (published)"] == "-"
+
+
+def test_costs_are_in_the_units_of_their_titles(finished: Finished):
+    costs = cells(cost_table(summarise(finished.suite, finished.results)).replace("\\|", " "))["A"]
+    assert costs["Parameters M"] == "8.00"
+    assert costs["GFLOPs"] == "76.0"
+    assert costs["Latency ms"] == "6.0"
+
+
+def test_report_tells_failures_and_leaks_and_breaks_on_no_name(finished: Finished):
+    key = RunKey("by_hand", "A", "Parts", "bolt", 0)
+    finished.results.record(RunResult(row(key, val_split="same_as_test")))
+    text = report(summarise(finished.suite, finished.results), finished.results, {})
+    assert "too good" in text
+    assert "failed: ValueError" in text
+    assert HOSTILE not in text
+    assert "<img" not in text
+    bars = {line.replace("\\|", "").count("|") for line in text.splitlines() if "Parts / nut" in line}
+    assert bars == {5, 4}, "three models and the title; differences to the first one"
+
+
+def test_a_suite_of_failures_has_a_report_too(finished: Finished):
+    for line in finished.results.rows():
+        key = RunKey("by_hand", line["model"], line["dataset"], line["category"], 0)
+        finished.results.record(RunResult({**key._asdict(), "status": "failed: MemoryError", "settings": ""}))
+    markdown, page = (
+        path.read_text(encoding="utf-8") for path in write_report(finished.suite, finished.results.folder)
+    )
+    assert "No run has finished, 9 failed." in markdown
+    assert markdown.count("failed: MemoryError") == page.count("failed: MemoryError") == 9
+    assert "plots/" not in markdown
+
+
+def test_published_tables_are_whole():
+    published = load_published()
+    assert len(published) == 16 * 5 + 13 * 5 + 4 * 6
+    assert not published.duplicated(["dataset", "category", "model"]).any()
+    assert published[["image_AUROC", "pixel_AUROC"]].stack().dropna().between(0.4, 1).all()
+    screw = published[(published.category == "screw") & (published.model == "VMPFD-AD")].iloc[0]
+    assert (screw.image_AUROC, screw.pixel_AUROC) == (0.706, 0.937)
+    assert published.source.str.contains("table").all()
+
+
+@pytest.mark.parametrize("metric", ["image_AUROC", "pixel_AUROC"])
+@pytest.mark.parametrize(
+    ("dataset", "methods"),
+    [("VisA", ["FastFlow", "DRAEM", "RD4AD", "OmniAL", "VMPFD-AD"]), ("BTAD", ["P-SVDD", "PatchCore", "VMPFD-AD"])],
+)
+def test_printed_means_are_those_of_the_typed_categories(dataset, methods, metric):
+    # Rows whose printed mean is not the mean of their own columns in the paper itself are not in the list.
+    published = load_published()
+    published = published[published.dataset == dataset]
+    for method in methods:
+        theirs = published[published.model == method].set_index("category")[metric]
+        assert theirs.drop("mean").mean() == pytest.approx(theirs["mean"], abs=0.0007), method

@@ -1,0 +1,91 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Metrics against scikit-learn and a plain per-region sweep, on the scores that trip torchmetrics."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import label
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+
+from anomalib_vmpfd.benchmark.run.metrics import evaluate, pro, rank
+from anomalib_vmpfd.benchmark.run.predictions import Predictions
+
+
+def scores_and_labels(scale: float, shift: float, digits: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = np.random.default_rng(0)
+    labels = generator.random(4000) < 0.05
+    scores = (generator.normal(size=4000) + labels) * scale + shift
+    scores = scores if digits is None else np.round(scores, digits)
+    return torch.tensor(scores, dtype=torch.float32), torch.tensor(labels)
+
+
+@pytest.mark.parametrize(
+    ("scale", "shift", "digits"),
+    [(1, 0, None), (1, 0, 1), (0.01, 0.5, None), (5, 45, None), (300, -900, None), (1e-6, 1, None)],
+    ids=["plain", "ties", "in-unit-interval", "sigmoid-would-saturate", "negative", "barely-apart"],
+)
+def test_ranking_equals_scikit_learn(scale, shift, digits):
+    scores, labels = scores_and_labels(scale, shift, digits)
+    result = rank(scores, labels)
+    precision, recall, _ = precision_recall_curve(labels, scores)
+    assert result.auroc == pytest.approx(roc_auc_score(labels, scores), abs=1e-6)
+    assert result.ap == pytest.approx(average_precision_score(labels, scores), abs=1e-5)
+    assert result.f1_max == pytest.approx(np.max(2 * precision * recall / (precision + recall + 1e-12)), abs=1e-6)
+    assert np.trapezoid(result.roc[1], result.roc[0]) == pytest.approx(result.auroc, abs=5e-3)
+
+
+def test_constant_scores_are_chance():
+    assert rank(torch.full((10,), 7.0), torch.arange(10) > 4).auroc == pytest.approx(0.5)
+
+
+def test_one_class_has_no_ranking():
+    assert rank(torch.rand(5), torch.zeros(5)) is None
+
+
+def per_region_overlap(maps: np.ndarray, masks: np.ndarray, limit: float) -> float:
+    """Area under the overlap curve as the MVTec paper words it: thresholds, regions, false positive rate."""
+    regions = []
+    for index, mask in enumerate(masks):
+        components, count = label(mask, structure=np.ones((3, 3)))
+        regions += [(index, components == number) for number in range(1, count + 1)]
+    rates, overlaps = [0.0], [0.0]
+    for threshold in np.unique(maps)[::-1]:
+        found = maps >= threshold
+        rates.append(found[~masks].mean())
+        overlaps.append(np.mean([found[index][region].mean() for index, region in regions]))
+    rates, overlaps = np.array(rates), np.array(overlaps)
+    inside = rates <= limit
+    x = np.append(rates[inside], limit)
+    y = np.append(overlaps[inside], np.interp(limit, rates, overlaps))
+    return np.trapezoid(y, x) / limit
+
+
+def test_aupro_equals_a_plain_sweep_over_thresholds():
+    generator = np.random.default_rng(1)
+    masks = np.zeros((6, 24, 24), bool)
+    masks[0, 2:6, 3:9] = masks[0, 15:18, 15:18] = masks[1, 10:20, 4:6] = masks[3, 0:2, 0:2] = True
+    maps = np.round(generator.normal(size=masks.shape) + 1.5 * masks, 2) * 40
+    area, (rates, overlaps) = pro(torch.tensor(maps), torch.tensor(masks))
+    assert area == pytest.approx(per_region_overlap(maps, masks, 0.3), abs=1e-3)
+    assert rates[-1] == pytest.approx(0.3)
+    assert all(np.diff(overlaps) >= 0)
+
+
+def predictions(maps: torch.Tensor | None, masks: torch.Tensor | None) -> Predictions:
+    labels = torch.tensor([False, True, True, False])
+    return Predictions(torch.tensor([0.1, 0.4, 0.2, 0.3]), labels, ["a"] * 4, [""] * 4, maps, masks, (8, 8))
+
+
+def test_what_cannot_be_measured_is_missing_not_wrong():
+    maps, masks = torch.rand(4, 8, 8), torch.zeros(4, 8, 8, dtype=torch.bool)
+    without_masks, _ = evaluate(predictions(maps, None))
+    without_maps, _ = evaluate(predictions(None, masks))
+    empty_masks, _ = evaluate(predictions(maps, masks))
+    assert set(without_masks) == set(without_maps) == set(empty_masks) == {"image_AUROC", "image_AP", "image_F1Max"}
+    assert without_masks["image_AUROC"] == pytest.approx(0.75)
+    masks[1, 2:4, 2:4] = True
+    complete, curves = evaluate(predictions(maps, masks))
+    assert {"pixel_AUROC", "pixel_AP", "pixel_F1Max", "AUPRO"} <= set(complete)
+    assert set(curves) == {"image_roc", "pixel_roc", "pro"}
