@@ -41,7 +41,7 @@ from einops import einsum, rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from anomalib_vmpfd.components.vision_mamba import VisionMambaBlock
+from anomalib_vmpfd.nn.vision_mamba_block import VisionMambaBlock
 from anomalib_vmpfd.ops.selective_scan import selective_scan
 
 ROOT = Path(__file__).parents[2]

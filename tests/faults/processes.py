@@ -30,7 +30,7 @@ def train(root: Path, results: Path, mark: Path, moment: str = "", checkpoint: P
     """Train, and at a moment of the third epoch leave ``mark`` and linger there."""
     from lightning.pytorch import Callback
 
-    from anomalib_vmpfd.components.normal_images import NormalImages
+    from anomalib_vmpfd.engine.normal_images import NormalImages
 
     epoch = [-1]
 

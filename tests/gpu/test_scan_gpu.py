@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from anomalib_vmpfd.components.vision_mamba import VisionMambaEncoder
+from anomalib_vmpfd.nn.vision_mamba import VisionMambaEncoder
 from anomalib_vmpfd.ops.selective_scan import cuda, selective_scan
 
 pytestmark = [

@@ -17,7 +17,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from anomalib_vmpfd import SampleParts, VmpfdAd
-from anomalib_vmpfd.components.patch_descriptor import PatchDescriptor
+from anomalib_vmpfd.nn.patch_descriptor import PatchDescriptor
 from anomalib_vmpfd.weights import WeightsError
 
 SMALL = {"image_size": (128, 128), "depth": 1, "dim": 32, "num_components": 256, "epochs": 2}

@@ -139,7 +139,7 @@ class Watched(Callback):
         self.seen: dict[str, object] = {}
 
     def on_train_epoch_start(self, trainer, *_args) -> None:
-        from anomalib_vmpfd.components.recipe import _engine_arguments
+        from anomalib_vmpfd.engine.recipe import _engine_arguments
 
         fetcher = trainer.fit_loop._data_fetcher
         self.seen |= {

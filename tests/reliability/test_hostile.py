@@ -20,7 +20,7 @@ from anomalib_vmpfd.benchmark.cli import main as benchmark
 from anomalib_vmpfd.benchmark.records import RunKey, RunResult
 from anomalib_vmpfd.benchmark.results import Results, ResultsError
 from anomalib_vmpfd.benchmark.run.build import use_local_weights
-from anomalib_vmpfd.components.checkpoint_io import CheckpointError
+from anomalib_vmpfd.engine.checkpoint_io import CheckpointError
 from anomalib_vmpfd.weights import WeightsError, load_pdn_state_dict
 
 

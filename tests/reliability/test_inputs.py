@@ -15,7 +15,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from anomalib_vmpfd import MVTec
-from anomalib_vmpfd.components.image_errors import ImageError
+from anomalib_vmpfd.engine.image_errors import ImageError
 
 
 def scores_of_files(model, folder: Path, tmp_path: Path, **arguments) -> dict[str, float]:

@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from anomalib_vmpfd.components.calibration import bounded, held_out_indices, quantiles, threshold_at_fpr
-from anomalib_vmpfd.components.cell_geometry import CellGeometry
-from anomalib_vmpfd.components.mixture_density import Mixture, MixtureDensityHead
-from anomalib_vmpfd.components.post_processor import RankPreservingPostProcessor
-from anomalib_vmpfd.components.prototype_mixture import PrototypeMixtureHead
+from anomalib_vmpfd.engine.calibration import held_out_indices, threshold_at_fpr
+from anomalib_vmpfd.nn.grid import CellGeometry
+from anomalib_vmpfd.nn.mixture_density import Mixture, MixtureDensityHead
+from anomalib_vmpfd.engine.post_processor import RankPreservingPostProcessor
+from anomalib_vmpfd.nn.prototype_mixture import PrototypeMixtureHead
 from anomalib_vmpfd.models.vmpfd_ad.anomaly_map import AnomalyMapGenerator, CellMap, PlaceStatistics
 from anomalib_vmpfd.models.vmpfd_ad.loss import reconstruction_terms
 from anomalib_vmpfd.ops.selective_scan import selective_scan

@@ -36,6 +36,6 @@ def pixel_threshold(post_processor: "PostProcessor | None", *, calibrated: bool)
 
 
 def _unbounded(score: float) -> float:
-    """Inverse of :func:`anomalib_vmpfd.components.calibration.bounded`."""
+    """Inverse of :func:`anomalib_vmpfd.engine.calibration.bounded`."""
     distance = 2 * score - 1
     return math.copysign(math.inf, distance) if abs(distance) >= 1 else distance / (1 - abs(distance))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from anomalib_vmpfd.components.calibration import bounded, held_out_indices, quantiles, threshold_at_fpr
+from anomalib_vmpfd.engine.calibration import held_out_indices, threshold_at_fpr
 
 
 def test_quantiles_are_those_of_numpy_also_beyond_the_limit_of_torch():

@@ -8,7 +8,7 @@ import re
 import pytest
 from PIL import Image
 
-from anomalib_vmpfd.components.image_shape import size_of_shape, warn_if_squeezed
+from anomalib_vmpfd.engine.image_shape import size_of_shape, warn_if_squeezed
 
 
 @pytest.mark.parametrize("ratio", [1 / 3, 0.5, 2 / 3, 1.0, 1.6, 2.48, 3.0])

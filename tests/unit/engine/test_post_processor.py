@@ -8,7 +8,7 @@ import torch
 from anomalib.data import ImageBatch, InferenceBatch
 from sklearn.metrics import roc_auc_score
 
-from anomalib_vmpfd.components.post_processor import RankPreservingPostProcessor
+from anomalib_vmpfd.engine.post_processor import RankPreservingPostProcessor
 
 
 def test_ranking_survives_where_scores_lie_far_above_the_calibration():

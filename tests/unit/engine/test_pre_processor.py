@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 from torchvision.transforms.v2 import Compose, Normalize, Resize
 
-from anomalib_vmpfd.components.pre_processor import AntialiasedPreProcessor, antialiased_resize
+from anomalib_vmpfd.engine.pre_processor import AntialiasedPreProcessor, antialiased_resize
 
 
 @pytest.mark.parametrize("shape", [(512, 512), (37, 400), (64, 48), (640, 30)])

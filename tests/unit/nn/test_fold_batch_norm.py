@@ -6,8 +6,8 @@ import timm
 import torch
 from torch import nn
 
-from anomalib_vmpfd.components.fold_batch_norm import fold_batch_norms
-from anomalib_vmpfd.components.patch_descriptor import PatchDescriptor
+from anomalib_vmpfd.nn.fold_batch_norm import fold_batch_norms
+from anomalib_vmpfd.nn.patch_descriptor import PatchDescriptor
 
 
 def disturb(module: nn.Module) -> None:

@@ -8,14 +8,14 @@ import torch
 from scipy import ndimage
 from torch.nn import functional as F  # noqa: N812
 
-from anomalib_vmpfd.components.cell_geometry import (
+from anomalib_vmpfd.nn.grid import (
     CellGeometry,
     gaussian_matrix,
     interpolation_matrix,
     pooling_matrix,
     resampling_matrix,
 )
-from anomalib_vmpfd.components.patch_descriptor import PatchDescriptor
+from anomalib_vmpfd.nn.patch_descriptor import PatchDescriptor
 
 
 def test_interpolation_agrees_with_torch_on_edge_to_edge_cells():

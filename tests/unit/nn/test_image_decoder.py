@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from anomalib_vmpfd.components.decoder import TransposedConvDecoder
+from anomalib_vmpfd.nn.image_decoder import TransposedConvDecoder
 
 
 @pytest.mark.parametrize("scale", [1, 4, 32, 64])

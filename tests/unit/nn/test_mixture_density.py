@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal
 
-from anomalib_vmpfd.components.mixture_density import MixtureDensityHead
+from anomalib_vmpfd.nn.mixture_density import MixtureDensityHead
 
 
 @pytest.fixture

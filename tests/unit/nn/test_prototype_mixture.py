@@ -9,7 +9,7 @@ import torch
 from anomalib.models.components import KCenterGreedy
 from scipy.spatial.distance import cdist
 
-from anomalib_vmpfd.components.prototype_mixture import PrototypeMixtureHead, farthest_points
+from anomalib_vmpfd.nn.prototype_mixture import PrototypeMixtureHead, farthest_points
 
 
 def test_score_is_the_distance_to_the_nearest_prototype():

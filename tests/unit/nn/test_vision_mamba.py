@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from anomalib_vmpfd.components.cnn_encoder import CnnEncoder
-from anomalib_vmpfd.components.vision_mamba import VisionMambaBlock, VisionMambaEncoder, weight_decay_groups
+from anomalib_vmpfd.nn.cnn_encoder import CnnEncoder
+from anomalib_vmpfd.nn.vision_mamba import VisionMambaBlock, VisionMambaEncoder, weight_decay_groups
 
 
 def randomise(module: nn.Module, seed: int = 0) -> nn.Module:

@@ -17,8 +17,8 @@ from matplotlib.text import Text
 from PIL import Image
 
 from anomalib_vmpfd import VmpfdAd, register
-from anomalib_vmpfd.components.calibration import bounded
-from anomalib_vmpfd.components.post_processor import RankPreservingPostProcessor
+from anomalib_vmpfd.anomaly.scale import bounded
+from anomalib_vmpfd.engine.post_processor import RankPreservingPostProcessor
 from anomalib_vmpfd.engine.fit_summary import next_command
 from anomalib_vmpfd.plotting import HeatmapVisualizer, Panel, heatmap_figure, to_picture
 from anomalib_vmpfd.plotting.figures import principal_colors

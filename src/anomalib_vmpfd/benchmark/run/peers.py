@@ -6,7 +6,7 @@
 import torch
 from anomalib.models import Patchcore
 
-from anomalib_vmpfd.components.prototype_mixture import farthest_points
+from anomalib_vmpfd.nn.coreset import farthest_points
 
 
 class QuickCoresetPatchcore(Patchcore):

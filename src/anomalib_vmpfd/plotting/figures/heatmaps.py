@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from anomalib_vmpfd.components.calibration import quantiles
+from anomalib_vmpfd.anomaly.scale import quantiles
 from anomalib_vmpfd.plotting.arrays import to_array
 from anomalib_vmpfd.plotting.heatmap_figure import Panel, heatmap_figure
 from anomalib_vmpfd.plotting.threshold import pixel_threshold
