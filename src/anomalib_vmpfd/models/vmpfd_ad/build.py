@@ -70,7 +70,9 @@ def build_model(
         msg = f"map_weights={tuple(map_weights)} has no effect on a single branch; leave it out."
         raise ValueError(msg)
 
-    described = build_part("descriptor", descriptor, {descriptor: PatchDescriptor}, descriptor_args, descriptor, image_size)
+    described = build_part(
+        "descriptor", descriptor, {descriptor: PatchDescriptor}, descriptor_args, descriptor, image_size
+    )
     encodes = reconstruction is not None or (
         density == "predicted" and (density_args or {}).get("features", "fused") != "descriptor"
     )
