@@ -5,6 +5,7 @@
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 from packaging.specifiers import SpecifierSet
 
@@ -39,7 +40,9 @@ def register() -> None:
     # `import anomalib.models` would ask `anomalib` for an attribute that the hook comes too early for.
     from anomalib import data, models
 
-    listed = [(models.AnomalibModule, name, (models, models.image)) for name in anomalib_vmpfd.MODELS]
+    listed: list[tuple[Any, str, tuple[Any, ...]]] = [
+        (models.AnomalibModule, name, (models, models.image)) for name in anomalib_vmpfd.MODELS
+    ]
     listed += [(data.AnomalibDataModule, name, (data,)) for name in anomalib_vmpfd.DATAMODULES]
     for base, name, namespaces in listed:
         other = next((c for c in _subclasses(base) if c.__name__ == name and not c.__module__.startswith(_OWN)), None)
