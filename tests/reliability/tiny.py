@@ -59,12 +59,12 @@ def engine(folder: Path, **arguments):
     return Engine(default_root_dir=folder, **(quiet | {"limit_val_batches": 0} | arguments))
 
 
-def data(root: Path, **arguments):
+def data(folder: Path, **arguments):
     """Datamodule of :func:`normals` or :func:`with_defects`."""
     from anomalib.data import Folder
 
     tests = {"abnormal_dir": "bad", "normal_test_dir": "good_test", "mask_dir": "mask"}
-    present = {name: folder for name, folder in tests.items() if (root / folder).is_dir()}
+    present = {key: name for key, name in tests.items() if (folder / name).is_dir()}
     splits = {"val_split_mode": "none", "test_split_mode": "from_dir" if present else "none"}
     sizes = {"train_batch_size": 4, "eval_batch_size": 4, "num_workers": 0}
-    return Folder("tiny", normal_dir="good", root=root, **(present | splits | sizes | arguments))
+    return Folder("tiny", normal_dir="good", **({"root": folder} | present | splits | sizes | arguments))

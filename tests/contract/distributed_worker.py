@@ -1,7 +1,7 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""A training that Lightning can start once for each process: ``python distributed_worker.py ROOT OUTPUT DEVICES``."""
+"""A training that Lightning can start once for each process: ``distributed_worker.py ROOT OUTPUT DEVICES NAME``."""
 
 import json
 import os
@@ -10,14 +10,15 @@ from pathlib import Path
 
 import torch
 from anomalib.engine import Engine
+from entries import ENTRIES
 from state_comparison import BeforeTraining
 
-from anomalib_vmpfd import SampleParts, VmpfdAd
+from anomalib_vmpfd import SampleParts
 
 IMAGES = 60
 
 
-def run(root: Path, output: Path, devices: int, accelerator: str = "cpu") -> None:
+def run(root: Path, output: Path, devices: int, name: str, accelerator: str = "cpu") -> None:
     """Train and test; the first process writes what came out, every process what it knows."""
     # one step an epoch with all images, so that their order cannot matter
     datamodule = SampleParts(
@@ -28,7 +29,7 @@ def run(root: Path, output: Path, devices: int, accelerator: str = "cpu") -> Non
         val_split_mode="none",
         seed=0,
     )
-    model = VmpfdAd(image_size=(64, 64), depth=1, dim=32, num_components=128, epochs=3, visualizer=False)
+    model = ENTRIES[name].build(epochs=3)
     before = BeforeTraining()
     engine = Engine(
         accelerator=accelerator,

@@ -1,0 +1,77 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The models under contract, each small enough to be trained many times; one entry a model, or a preset of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from anomalib.models.components import AnomalibModule
+from toy import LocalContrast
+
+import anomalib_vmpfd
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model under contract.
+
+    Attributes:
+        model (str): Key of ``MODELS``, or the name of a class given by ``cls``.
+        arguments (dict[str, Any]): Arguments of the small model; its images have 64 pixels a side.
+        other (dict[str, Any]): Arguments besides, none of them a default, that give other scores.
+        image_auroc (float): What it reaches on the sample parts after its recipe, at least.
+        bad_arguments (dict[str, Any]): Arguments that are refused by name.
+        cls (Callable[..., AnomalibModule] | None): The class, where it is not one of ``MODELS``.
+    """
+
+    model: str
+    arguments: dict[str, Any]
+    other: dict[str, Any]
+    image_auroc: float
+    bad_arguments: dict[str, Any]
+    cls: Callable[..., AnomalibModule] | None = field(default=None)
+
+    def build(self, **arguments: Any) -> AnomalibModule:  # noqa: ANN401
+        """The small model, without pictures unless they are asked for."""
+        return self.type(**({"visualizer": False} | self.arguments | arguments))
+
+    @property
+    def type(self) -> Callable[..., AnomalibModule]:
+        """The model's class."""
+        return self.cls or getattr(anomalib_vmpfd, self.model)
+
+
+ENTRIES = {
+    "VmpfdAd": Entry(
+        "VmpfdAd",
+        {
+            "image_size": (64, 64),
+            "encoder_args": {"depth": 1, "dim": 32},
+            "density_args": {"num_components": 256},
+            "epochs": 2,
+        },
+        {"map_weights": (0.8, 0.2), "density_args": {"num_components": 256, "scales": [1]}},
+        0.8,
+        {"density_args": {"sigma": 1.0}},
+    ),
+    "VmpfdAd-paper": Entry(
+        "VmpfdAd",
+        {
+            "image_size": (64, 64),
+            "descriptor": "pdn_small",
+            "descriptor_args": {"grid": 4},
+            "encoder_args": {"depth": 1, "dim": 32},
+            "density": "predicted",
+            "density_args": {"target": "self", "num_components": 3, "sigma_floor": 0.001, "train_cells": None},
+            "reconstruction": "pixels",
+            "lr_schedule": "constant",
+            "epochs": 2,
+        },
+        {"map_weights": (0.8, 0.2)},
+        0.55,
+        {"reconstruction_args": {"code": 8}},
+    ),
+    "LocalContrast": Entry("LocalContrast", {"lr": 0.02, "epochs": 4}, {"cell": 4}, 0.6, {"sigma": 1.0}, LocalContrast),
+}
