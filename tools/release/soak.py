@@ -63,7 +63,7 @@ def inference(minutes: float, fresh: bool) -> None:
     from anomalib.engine import Engine
 
     from anomalib_vmpfd import SampleParts, VmpfdAd
-    from anomalib_vmpfd.components.image_errors import ImageError
+    from anomalib_vmpfd.engine.image_errors import ImageError
     from anomalib_vmpfd.data.sample import render
 
     out, folder, checkpoint = RESULTS / "soak.csv", WORK / "parts", WORK / "model.ckpt"

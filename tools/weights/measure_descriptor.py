@@ -36,7 +36,7 @@ from torch.nn import functional as F  # noqa: N812
 from torchmetrics.functional.classification import binary_auroc
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from anomalib_vmpfd.components.cell_geometry import CellGeometry, interpolation_matrix
+from anomalib_vmpfd.nn.grid import CellGeometry, interpolation_matrix
 from anomalib_vmpfd.weights import load_pdn_state_dict
 
 logger = logging.getLogger("measure_descriptor")

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""``anomalib-vmpfd benchmark``: measure what is missing of a suite and write its report."""
+"""``anomalib-vmpfd benchmark``: run what is missing of a suite and write its report."""
 
 import argparse
 import logging
@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
         sys.stderr.write(f"anomalib-vmpfd benchmark: {error}\n")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write("\nStopped. The same command goes on from here.\n")
+        sys.stderr.write("\nStopped. Run the same command again to continue.\n")
         return 130
     failed = sum(status != "ok" for status in statuses)
     sys.stdout.write(f"{len(statuses)} runs measured, {failed} failed. Report: {', '.join(map(str, written))}\n")
@@ -57,25 +57,25 @@ def _benchmark(suite: Suite, args: argparse.Namespace) -> tuple[list[str], list[
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "anomalib-vmpfd benchmark",
-        description="Train and evaluate the models of a suite side by side, and write a report. A suite that was "
-        "stopped goes on where it was.",
+        description="Train and evaluate the models of a suite side by side, and write a report. An "
+        "interrupted suite is resumed.",
     )
     parser.add_argument("--config", type=Path, required=True, help="suite file, see configs/benchmark/")
     parser.add_argument("--root", help="folder of the data, in place of the suite's")
     parser.add_argument("--weights", help="folder of local pre-trained weights, in place of the suite's")
     parser.add_argument("--output", type=Path, default=Path("results"), help="folder of all results (%(default)s)")
-    parser.add_argument("--models", nargs="+", metavar="LABEL", help="measure only these models")
-    parser.add_argument("--categories", nargs="+", metavar="NAME", help="measure only these categories")
+    parser.add_argument("--models", nargs="+", metavar="LABEL", help="run only these models")
+    parser.add_argument("--categories", nargs="+", metavar="NAME", help="run only these categories")
     parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="seeds, in place of the suite's")
-    parser.add_argument("--force", action="store_true", help="measure again what has a result")
-    parser.add_argument("--gallery", action="store_true", help="also write gallery.html, pictures of all data sets")
-    parser.add_argument("--report-only", action="store_true", help="write the report from the results there are")
-    parser.add_argument("--verbose", action="store_true", help="tell more")
+    parser.add_argument("--force", action="store_true", help="repeat runs that have a result")
+    parser.add_argument("--gallery", action="store_true", help="also write gallery.html with pictures of all data sets")
+    parser.add_argument("--report-only", action="store_true", help="write the report from the existing results")
+    parser.add_argument("--verbose", action="store_true", help="log progress")
     return parser
 
 
 def _select(suite: Suite, models: list[str] | None, categories: list[str] | None, seeds: list[int] | None) -> Suite:
-    """Narrow a suite down to what the command line names."""
+    """Restrict a suite to the models, categories and seeds of the command line."""
     known = {category for dataset in suite.datasets for category in dataset.categories}
     for kind, asked, offered in (
         ("model", models, {model.label for model in suite.models}),

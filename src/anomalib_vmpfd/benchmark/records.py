@@ -17,7 +17,7 @@ COLUMNS = (
     "image_size", "train_images", "test_images", "threads", "device_name", "date", "python_version", "torch_version",
     "lightning_version", "anomalib_version", "anomalib_vmpfd_version", "settings",
 )  # fmt: skip
-"""Columns of ``results.csv``. Metrics are fractions between 0 and 1; an empty cell is a value the run does not have."""
+"""Columns of ``results.csv``. Metrics are fractions between 0 and 1; empty cells are missing values."""
 
 METRICS = (
     "image_AUROC", "image_AP", "image_F1Score", "pixel_AUROC", "pixel_AP", "pixel_F1Score", "pixel_IoU", "AUPRO",
@@ -38,7 +38,7 @@ class RunKey(NamedTuple):
 
     @property
     def stem(self) -> str:
-        """str: File name of the run's artifacts, readable and unique whatever characters the names hold."""
+        """str: File name of the run's artifacts, readable and unique for names with any characters."""
         parts = [self.model, self.dataset, self.category, str(self.seed)]
         readable = "-".join("".join(c if c.isalnum() or c in "._" else "_" for c in part) for part in parts)
         return f"{readable[:120]}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:8]}"
@@ -46,12 +46,12 @@ class RunKey(NamedTuple):
 
 @dataclass
 class RunResult:
-    """What a run hands back.
+    """What a run returns.
 
     Attributes:
         row (dict[str, Any]): Columns of the results file.
         predictions (dict[str, Any]): Image scores and curves, plain data for JSON.
-        maps (dict[str, Any]): Heatmaps for the gallery, uint8 arrays of at most 128 cells a side, with their files.
+        maps (dict[str, Any]): Heatmaps for the gallery, uint8 arrays of at most 128 x 128 cells, with their files.
     """
 
     row: dict[str, Any]

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The results of a suite on disk, safe for several processes and for a kill at any moment."""
+"""The results of a suite on disk, safe under concurrent processes and interruption at any moment."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ from anomalib_vmpfd.files import write_atomically
 from .records import COLUMNS, RunKey, RunResult
 
 IGNORED = """\
-# Pictures of licensed data sets, logs and checkpoints stay on the machine.
+# Pictures of licensed data sets, logs and checkpoints are not committed.
 /checkpoints/
 /gallery.html
 /logs/
@@ -36,7 +36,7 @@ class Results:
     """The folder of a suite.
 
     Args:
-        folder (Path): ``results/<suite>``; made when something is written.
+        folder (Path): ``results/<suite>``; created when something is written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -83,7 +83,7 @@ class Results:
             return rows
 
     def done(self) -> dict[RunKey, str]:
-        """Return the runs that need no measuring.
+        """Return the runs that are complete.
 
         Returns:
             dict[RunKey, str]: Digest of the settings by run, for every run whose status is ``ok``.
@@ -117,7 +117,7 @@ class Results:
             key (RunKey): The run.
 
         Returns:
-            dict[str, Any] | None: What the run handed back, or ``None`` if there is no file.
+            dict[str, Any] | None: What the run returned, or ``None`` if there is no file.
 
         Raises:
             ResultsError: If the file is damaged.
@@ -151,7 +151,7 @@ class Results:
             return dict(content)
 
     def claim(self, key: RunKey) -> FileLock | None:
-        """Claim a run, so that a second process on the same suite leaves it alone.
+        """Claim a run, so that a second process on the same suite skips it.
 
         Args:
             key (RunKey): The run.
@@ -184,7 +184,7 @@ def _readable(path: Path) -> Generator[None, None, None]:
         yield
     except (PermissionError, FileNotFoundError):
         raise
-    except Exception as error:  # a damaged archive raises nearly anything
+    except Exception as error:  # a damaged archive raises nearly any exception
         reason = " ".join(str(error).split())[:200]
         msg = (
             f"{path} is damaged ({type(error).__name__}: {reason}) and was left as it is. Restore it, or move it away "
@@ -198,7 +198,7 @@ def _key(row: dict[str, Any]) -> RunKey:
 
 
 def _text(value: Any) -> str:  # noqa: ANN401
-    """Write numbers with seven significant digits, as float32 holds, and everything else on one line."""
+    """Format numbers with seven significant digits, the precision of float32, and other values on one line."""
     if value is None:
         return ""
     if isinstance(value, float):

@@ -24,11 +24,11 @@ class ModelEntry:
         label (str): Name in the tables; one class may appear several times under different labels.
         model (str): Name or import path of an ``AnomalibModule``, as for ``anomalib train --model``. Defaults to that
             of ``config``.
-        config (str | None): A config of ``anomalib train``, relative to the suite file, whose model and trainer are
-            the start for ``args`` and ``trainer``. Defaults to ``None``.
+        config (str | None): A config of ``anomalib train``, relative to the suite file, whose model and trainer
+            arguments are the defaults of ``args`` and ``trainer``. Defaults to ``None``.
         args (dict[str, Any]): Constructor arguments; nested ``class_path`` and ``init_args`` work as in anomalib.
         trainer (dict[str, Any]): Trainer arguments of this model, on top of the suite's.
-        data_args (dict[str, Any]): Datamodule arguments this model insists on, e.g. ``train_batch_size: 1``.
+        data_args (dict[str, Any]): Datamodule arguments that this model requires, e.g. ``train_batch_size: 1``.
         weights (dict[str, str]): State-dict files (``.pth``, ``.pt``, ``.safetensors``) by submodule, loaded after
             construction in place of a download, e.g. ``model.teacher: "{bundled}/pdn_small.safetensors"``.
     """
@@ -47,11 +47,11 @@ class DatasetEntry:
     """A data set of the suite.
 
     Attributes:
-        name (str): Name in the tables; the names in ``published.csv`` bring the published values beside.
+        name (str): Name in the tables; for names in ``published.csv`` the published values are shown alongside.
         data (str): Name or import path of an ``AnomalibDataModule``.
         args (dict[str, Any]): Constructor arguments, see the placeholders above.
-        categories (list[str]): Categories, put in place of ``{category}``.
-        gallery (bool): Whether the licence lets pictures of it stand in a published report. Defaults to ``False``.
+        categories (list[str]): Categories, values of ``{category}``.
+        gallery (bool): Whether the licence permits its pictures in a published report. Defaults to ``False``.
     """
 
     name: str
@@ -66,9 +66,9 @@ class SpeedProtocol:
     """How latency and throughput are measured; both are medians over the repeats.
 
     Attributes:
-        warmup (int): Passes before the clock starts.
+        warmup (int): Untimed passes before the measurement.
         repeats (int): Timed passes of one image.
-        batch_size (int): Images a pass for the throughput.
+        batch_size (int): Batch size of the throughput measurement.
         batch_repeats (int): Timed passes of a batch.
     """
 
@@ -86,19 +86,19 @@ class Suite:
         suite (str): Name of the suite and of its folder below the output folder.
         models (list[ModelEntry]): Models to compare.
         datasets (list[DatasetEntry]): Data sets with their categories.
-        seeds (list[int]): Seeds; every one is a run of its own.
+        seeds (list[int]): Seeds; one run for each.
         root (str): Folder of the data, for ``{root}``.
         weights (str): Folder of local pre-trained weights, for ``{weights}``.
         trainer (dict[str, Any]): Trainer arguments of all models.
-        threads (int | None): Threads of torch in a run. Defaults to ``None``: torch's own choice.
+        threads (int | None): Threads of torch in a run. Defaults to ``None``: the default of torch.
         speed (SpeedProtocol): Protocol of the speed measurements.
-        keep_checkpoints (bool): Keep every run's checkpoint below ``checkpoints/``. Defaults to ``False``.
-        published (list[str]): Methods of ``published.csv`` to set beside the results, or ``["all"]``.
+        keep_checkpoints (bool): Keep every run's checkpoint in ``checkpoints/``. Defaults to ``False``.
+        published (list[str]): Methods of ``published.csv`` to compare the results with, or ``["all"]``.
         runner (Literal["serial", "parallel", "ray"]): Runs one after the other, in a pool of ``workers`` processes
-            with a GPU each (``accelerator: gpu``), or as tasks of Ray. Runs that share a processor disturb each other's
-            speed.
-        workers (int): Processes of the pool, or runs at a time on a Ray started here. Defaults to ``1``.
-        ray_address (str | None): Address of a Ray cluster to join. Defaults to ``None``: start one on this machine.
+            with a GPU each (``accelerator: gpu``), or as tasks of Ray. Concurrent runs on one processor distort the
+            measured speed.
+        workers (int): Processes of the pool, or concurrent runs of a local Ray instance. Defaults to ``1``.
+        ray_address (str | None): Address of a Ray cluster to join. Defaults to ``None``: start a local instance.
     """
 
     suite: str
@@ -117,7 +117,7 @@ class Suite:
     ray_address: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse names that would collide in the results file or leave the suite's folder."""
+        """Reject names that collide in the results file or point outside the suite's folder."""
         for kind, names in (
             ("label", [model.label for model in self.models]),
             ("data set", [dataset.name for dataset in self.datasets]),
@@ -159,7 +159,7 @@ def load_suite(path: str | Path) -> Suite:
 
 
 def _from_preset(model: ModelEntry, folder: Path) -> ModelEntry:
-    """Fill a model's entry up with the config of ``anomalib train`` it names."""
+    """Complete a model's entry with the config of ``anomalib train`` that it names."""
     preset = {}
     if model.config is not None:
         preset = yaml.safe_load((folder / model.config).read_text(encoding="utf-8"))

@@ -90,7 +90,8 @@ def rebuild(module: LightningModule, checkpoint: dict[str, Any]) -> None:
     if not adopted:
         return
     logger.info(f"{name} takes from its checkpoint: {', '.join(f'{k}={_plain(v)}' for k, v in adopted.items())}.")
-    twin = type(module)(**{**given, **adopted}, **dict.fromkeys(COMPONENTS, False))
+    no_components = dict.fromkeys((name for name in COMPONENTS if name in parameters), False)
+    twin = type(module)(**{**given, **adopted}, **no_components)
     module.model = twin.model.to(module.device)
     for key in adopted:
         if key in vars(twin):

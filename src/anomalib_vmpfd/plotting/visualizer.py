@@ -1,15 +1,15 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The visualizer of VmpfdAd: what every branch saw, in one picture an image."""
+"""The visualizer of tests and predictions: one picture per image, with the maps that explain its score."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from anomalib.data import ImageBatch, ImageItem, NumpyImageBatch, NumpyImageItem
-from anomalib.utils.path import generate_output_filename
 from anomalib.visualization import ImageVisualizer
 from matplotlib.colors import Normalize
 from PIL import Image
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .arrays import to_array
 from .heatmap_figure import Kind, Panel, heatmap_figure, to_picture
+from .picture_names import PictureNames, image_paths
 from .threshold import pixel_threshold
 
 if TYPE_CHECKING:
@@ -40,21 +41,23 @@ KINDS: dict[str, Kind] = {"image": "image", "reconstruction": "image", "pred_mas
 class HeatmapVisualizer(ImageVisualizer):
     """Save a picture of every image that is tested or predicted.
 
-    It shows the input, the ground truth where there is one, the outline of what lies above the pixel threshold, the
-    reconstruction where the model makes one, LAM, GAM and TAM on one fixed scale (0 and 1 are the calibration quantiles
-    of the normals), and score and image threshold. Models that cannot explain themselves by an ``explain`` method, as
-    anomalib's own, get their anomaly map from 0 to 1 instead of LAM, GAM and TAM.
+    It shows the input, the ground truth where there is one, the contour of the predicted mask, the panels that the
+    model's ``explain`` returns (for VmpfdAd the reconstruction, LAM, GAM and TAM), and score and image threshold. Maps
+    of ``explain`` have one fixed scale in all pictures: 0 and 1 are the calibration quantiles of the normal images.
+    For models without ``explain``, such as anomalib's own, the anomaly map is shown on a scale from 0 to 1.
+
+    ``explain(images)`` of a model returns a dictionary of tensors ``(B, 1, H, W)``, calibrated maps with the one that
+    masks are made from among them, or ``(B, 3, H, W)``, images in [0, 1]; other tensors, such as scores ``(B,)``, are
+    not shown. Its Lightning module may define ``panel_titles: dict[str, str]``, the title of every panel that
+    ``fields`` may name, so that wrong names are refused before a training and not at the first picture, and
+    ``panel_kinds: dict[str, str]`` (``"image"``, ``"mask"`` or ``"map"``).
 
     Args:
-        fields (list[str] | None): Panels in their order, of ``image``, ``gt_mask``, ``pred_mask``,
-            ``reconstruction``, ``lam``, ``gam``, ``tam`` and ``anomaly_map``; those that an image lacks are left out.
-            Defaults to ``None``: all, the anomaly map only where there is no TAM.
-        field_size (tuple[int, int]): Room for a panel, its longer side is the longer side of the image. Defaults to
-            ``(256, 256)``.
-        output_dir (str | Path | None): Folder for the pictures. Defaults to ``None``: ``images`` in the results.
-
-    Raises:
-        ValueError: If a field is unknown.
+        fields (list[str] | None): Panels in their order: ``image``, ``gt_mask``, ``pred_mask``, ``anomaly_map`` and the
+            names that ``explain`` returns; those that an image does not have are omitted. Defaults to ``None``: all,
+            the anomaly map only where ``explain`` returns no map.
+        field_size (tuple[int, int]): Size of a panel; the longer side is that of the image. Defaults to ``(256, 256)``.
+        output_dir (str | Path | None): Folder of the pictures. Defaults to ``None``: ``images`` in the results.
 
     Example:
         >>> from anomalib_vmpfd import VmpfdAd
@@ -68,35 +71,59 @@ class HeatmapVisualizer(ImageVisualizer):
         field_size: tuple[int, int] = (256, 256),
         output_dir: str | Path | None = None,
     ) -> None:
-        if unknown := set(fields or []) - TITLES.keys():
-            msg = f"Unknown fields {', '.join(sorted(unknown))}; choose among {', '.join(TITLES)}."
-            raise ValueError(msg)
         super().__init__(fields=fields or list(TITLES), field_size=field_size, output_dir=output_dir)
-        self._all = fields is None
+        self._all = not fields
+        self._names: PictureNames | None = None
 
     def visualize(
         self,
         predictions: ImageItem | NumpyImageItem | ImageBatch | NumpyImageBatch,
-        explained: dict[str, Tensor] | None = None,
+        explained: Mapping[str, Tensor] | None = None,
         post_processor: "PostProcessor | None" = None,
+        panel_titles: Mapping[str, str] | None = None,
+        panel_kinds: Mapping[str, Kind] | None = None,
     ) -> Image.Image | list[Image.Image | None] | None:
         """Draw predictions.
 
         Args:
             predictions (ImageItem | NumpyImageItem | ImageBatch | NumpyImageBatch): One image or a batch.
-            explained (dict[str, Tensor] | None): What ``explain`` says about the same images.
-            post_processor (PostProcessor | None): Whose thresholds the predictions are compared with.
+            explained (Mapping[str, Tensor] | None): What ``explain`` returns for the same images.
+            post_processor (PostProcessor | None): Post-processor that thresholds the predictions.
+            panel_titles (Mapping[str, str] | None): Titles of the model's own panels.
+            panel_kinds (Mapping[str, Kind] | None): Kinds of the model's own panels.
 
         Returns:
             Image.Image | list[Image.Image | None] | None: A picture, or for a batch of several images a list.
+
+        Raises:
+            ValueError: If a field is known neither to the visualizer nor to the model.
         """
-        if isinstance(predictions, (ImageBatch, NumpyImageBatch)):
-            pictures = []
-            for index, item in enumerate(predictions):
-                seen = {name: values[index] for name, values in (explained or {}).items()}
-                pictures.append(self._picture(item, seen, post_processor))
-            return pictures[0] if len(pictures) == 1 else pictures
-        return self._picture(predictions, {name: v[0] for name, v in (explained or {}).items()}, post_processor)
+        explained = {name: values for name, values in (explained or {}).items() if values.ndim > 2}
+        titles, kinds = TITLES | dict(panel_titles or {}), KINDS | dict(panel_kinds or {})
+        self._check_fields([*titles, *explained])
+        batch = isinstance(predictions, (ImageBatch, NumpyImageBatch))
+        pictures = [
+            self._picture(item, {name: x[index] for name, x in explained.items()}, titles, kinds, post_processor)
+            for index, item in enumerate(predictions if batch else [predictions])
+        ]
+        return pictures[0] if len(pictures) == 1 else pictures
+
+    def setup(self, trainer: "Trainer", pl_module: "AnomalibModule", stage: str) -> None:
+        """Refuse unknown fields before a training, where the model's panels are known in advance."""
+        super().setup(trainer, pl_module, stage)
+        titles = getattr(pl_module, "panel_titles", None)
+        if titles is not None or not hasattr(pl_module.model, "explain"):
+            self._check_fields([*TITLES, *(titles or {})])
+
+    def on_test_start(self, trainer: "Trainer", pl_module: "AnomalibModule") -> None:
+        """Begin a run: names of an earlier one may be used again."""
+        super().on_test_start(trainer, pl_module)
+        self._names = None
+
+    def on_predict_start(self, trainer: "Trainer", pl_module: "AnomalibModule") -> None:
+        """Begin a run: names of an earlier one may be used again."""
+        super().on_predict_start(trainer, pl_module)
+        self._names = None
 
     def on_test_batch_end(
         self,
@@ -107,51 +134,74 @@ class HeatmapVisualizer(ImageVisualizer):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Save a picture of every image of the batch under its own name."""
-        del outputs, dataloader_idx
-        folder = Path(self.output_dir or Path(trainer.default_root_dir) / "images")
-        datamodule = getattr(trainer, "datamodule", None)
+        """Save a picture of every image of the batch, named after the image."""
+        del outputs
+        if self._names is None:
+            datamodule = getattr(trainer, "datamodule", None)
+            self._names = PictureNames(
+                Path(self.output_dir or Path(trainer.default_root_dir) / "images"),
+                getattr(datamodule, "name", None),
+                getattr(datamodule, "category", None),
+                image_paths(trainer),
+            )
         explain = getattr(pl_module.model, "explain", None)
         with torch.no_grad():
             explained = None if explain is None else explain(batch.image)
-        post_processor = getattr(pl_module, "post_processor", None)
-        pictures = self.visualize(batch, explained, post_processor)
+        pictures = self.visualize(
+            batch,
+            explained,
+            getattr(pl_module, "post_processor", None),
+            getattr(pl_module, "panel_titles", None),
+            getattr(pl_module, "panel_kinds", None),
+        )
         pictures = pictures if isinstance(pictures, list) else [pictures]
-        paths = batch.image_path or [f"{batch_idx:04}-{index:02}.png" for index in range(len(pictures))]
+        numbers = f"{batch_idx:04}" if dataloader_idx == 0 else f"{dataloader_idx}-{batch_idx:04}"
+        paths = batch.image_path or [f"{numbers}-{index:02}.png" for index in range(len(pictures))]
         for path, picture in zip(paths, pictures, strict=True):
             if picture is not None:
-                name = generate_output_filename(
-                    input_path=path,
-                    output_path=folder,
-                    dataset_name=getattr(datamodule, "name", None),
-                    category=getattr(datamodule, "category", None),
-                )
+                name = self._names(path)
+                name.parent.mkdir(parents=True, exist_ok=True)
                 picture.save(name, quality=92)
+
+    def _check_fields(self, known: Iterable[str]) -> None:
+        known = list(dict.fromkeys(known))
+        if unknown := set(self.fields) - set(known):
+            msg = f"Unknown fields {', '.join(sorted(unknown))}; choose among {', '.join(known)}."
+            raise ValueError(msg)
 
     def _picture(
         self,
         item: ImageItem | NumpyImageItem,
         explained: dict[str, Tensor],
+        titles: dict[str, str],
+        kinds: dict[str, Kind],
         post_processor: "PostProcessor | None",
     ) -> Image.Image | None:
-        seen: dict[str, Any] = {"image": _image(item), "gt_mask": item.gt_mask, "anomaly_map": item.anomaly_map}
-        seen |= {"pred_mask": None if item.pred_mask is None else seen["image"], **explained}
-        if self._all and "tam" in explained:
-            del seen["anomaly_map"]
-        outline = None if item.pred_mask is None else to_array(item.pred_mask).squeeze()
-        panels = [
-            Panel(
-                title=TITLES[name],
-                values=to_array(seen[name]) if KINDS.get(name) == "image" else to_array(seen[name]).squeeze(),
-                kind=KINDS.get(name, "map"),
-                contour=outline if name == "pred_mask" else None,
-            )
-            for name in self.fields
-            if seen.get(name) is not None
-        ]
-        if not panels:
+        values: dict[str, Any] = {"image": _image(item), "gt_mask": item.gt_mask, "anomaly_map": item.anomaly_map}
+        values |= {"pred_mask": None if item.pred_mask is None else values["image"], **explained}
+        kinds = {name: _kind(panel) for name, panel in explained.items()} | kinds
+        maps = {name for name in explained if kinds[name] == "map"}
+        fields = self.fields
+        if self._all:
+            fields = [name for name in dict.fromkeys([*TITLES, *explained]) if name != "anomaly_map" or not maps]
+            fields.sort(key=lambda name: kinds.get(name, "map") == "map")  # maps last, as the figure's second row
+        fields = [name for name in fields if values.get(name) is not None]
+        if not fields:
             return None
-        calibrated = "tam" in explained
+        contour = None if item.pred_mask is None else to_array(item.pred_mask).squeeze()
+        panels = []
+        for name in fields:
+            kind = kinds.get(name, "map")
+            drawn = to_array(values[name])
+            panels.append(
+                Panel(
+                    title=titles.get(name, name),
+                    values=drawn if kind == "image" else drawn.squeeze(),
+                    kind=kind,
+                    contour=contour if name == "pred_mask" else None,
+                ),
+            )
+        calibrated = not maps.isdisjoint(fields)
         figure = heatmap_figure(
             panels,
             Path(*Path(item.image_path).parts[-3:]).as_posix() if item.image_path else "",
@@ -163,8 +213,12 @@ class HeatmapVisualizer(ImageVisualizer):
         return to_picture(figure)
 
 
+def _kind(panel: Tensor) -> Kind:
+    return "image" if panel.ndim == 3 and len(panel) == 3 else "map"
+
+
 def _image(item: ImageItem | NumpyImageItem) -> Tensor | np.ndarray | None:
-    """The image that the model saw; its file where the model's input was normalised for its network."""
+    """The input image; read from its file if the values are normalised for the network."""
     image = item.image
     if image is not None and image.min() >= 0 and image.max() <= 1:
         return image

@@ -69,13 +69,6 @@ def test_settings_know_what_was_asked_but_not_where_the_data_lie(tmp_path):
     assert changed == {"Plain"}
 
 
-def test_file_names_stay_apart_and_inside_the_folder():
-    names = ["a/b", "a_b", "a b", "../a", "a" * 300, "ä", "<b>"]
-    stems = [RunKey("s", name, "d", "c", 0).stem for name in names]
-    assert len(set(stems)) == len(names)
-    assert all(Path(stem).name == stem and len(stem) < 150 for stem in stems)
-
-
 @pytest.mark.parametrize(
     ("change", "hint"),
     [

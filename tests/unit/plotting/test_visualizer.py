@@ -1,88 +1,22 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Pictures: nothing is clipped, equal values have equal colours, and the outline is that of the threshold."""
+"""The visualizer: a picture for every image, with the panels that its model offers."""
 
-import shlex
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
-from anomalib.cli.cli import AnomalibCLI
-from anomalib.data import ImageBatch, ImageItem
-from matplotlib.colors import Normalize
-from matplotlib.text import Text
+from anomalib.data import ImageBatch, ImageItem, PredictDataset
+from anomalib.engine import Engine
+from matplotlib.figure import Figure
 from PIL import Image
 
-from anomalib_vmpfd import VmpfdAd, register
-from anomalib_vmpfd.anomaly.scale import bounded
-from anomalib_vmpfd.engine.post_processor import RankPreservingPostProcessor
-from anomalib_vmpfd.engine.fit_summary import next_command
-from anomalib_vmpfd.plotting import HeatmapVisualizer, Panel, heatmap_figure, to_picture
-from anomalib_vmpfd.plotting.figures import principal_colors
-from anomalib_vmpfd.plotting.threshold import pixel_threshold
-
-NAMES = [
-    "washer/test/scratch/000.png",
-    "part/" + "very_long_name_" * 16 + ".png",
-    "деталь/Prüfstück_№7_$x_1$_{braces}.png",
-    "部品/" + "傷のある部品" * 20 + ".png",
-    "",
-]
-
-
-@pytest.mark.parametrize("name", NAMES, ids=["plain", "long", "unicode", "without_glyphs", "none"])
-@pytest.mark.parametrize("shape", [(64, 64), (256, 64), (32, 256)], ids=["square", "tall", "wide"])
-def test_no_text_leaves_the_picture(name, shape):
-    values = np.linspace(-3, 30, shape[0] * shape[1]).reshape(shape)
-    panels = [Panel("Input", np.zeros((*shape, 3))), Panel("A title that is much too long", values, "map")]
-    for threshold in (-1.0, 0.1, 1.05, 19.0, 99.0, float("nan")):
-        figure = heatmap_figure(panels, name, "score 0.5 (threshold 0.5), judged anomalous", threshold=threshold)
-        picture = figure.bbox
-        for text in figure.findobj(Text):
-            box = text.get_window_extent()
-            if text.get_text():
-                assert box.x0 >= picture.x0, text
-                assert box.x1 <= picture.x1, text
-                assert box.y0 >= picture.y0, text
-                assert box.y1 <= picture.y1, text
-
-
-def panel_colors(values: np.ndarray, **arguments) -> np.ndarray:
-    """Colour in the middle of the only panel for each constant map."""
-    found = []
-    for value in values:
-        picture = to_picture(heatmap_figure([Panel("", np.full((64, 64), value), "map")], **arguments))
-        found.append(picture.getpixel((picture.width // 2 - 60, picture.height // 2 + 30)))
-    return np.array(found)
-
-
-def test_a_value_has_its_colour_in_every_picture_and_more_is_brighter():
-    values = np.array([-5.0, 0.0, 0.3, 1.0, 3.0, 10.0, 20.0, 500.0])
-    seen = panel_colors(values)
-    np.testing.assert_array_equal(seen, panel_colors(values, title="another", threshold=2.0))
-    luminance = seen @ [0.2126, 0.7152, 0.0722]
-    assert (np.diff(luminance)[1:-1] > 3).all()
-    np.testing.assert_array_equal(seen[0], seen[1])  # all below q_start is normal alike
-    np.testing.assert_array_equal(seen[-2], seen[-1])
-
-
-def test_the_threshold_at_the_colour_bar_is_the_one_of_the_masks():
-    """On the scale of TAM, through the model's bounds and the post-processor's normalisation."""
-    generator = torch.Generator().manual_seed(0)
-    post_processor = RankPreservingPostProcessor(image_fpr=0.1, pixel_fpr=0.02)
-    normals = torch.randn(8, 40, 40, generator=generator)
-    post_processor.calibrate(bounded(normals.amax((1, 2))), bounded(normals))
-    tam = 3 * torch.randn(4, 40, 40, generator=generator)
-    for sensitivity in (0.5, 0.6):
-        post_processor.pixel_sensitivity = sensitivity
-        batch = ImageBatch(image=torch.rand(4, 3, 40, 40), anomaly_map=bounded(tam), pred_score=torch.rand(4))
-        post_processor.post_process_batch(batch)
-        threshold = pixel_threshold(post_processor, calibrated=True)
-        clear = (tam - threshold).abs() > 1e-4
-        torch.testing.assert_close(batch.pred_mask.bool()[clear], (tam >= threshold)[clear])
+from anomalib_vmpfd import VmpfdAd
+from anomalib_vmpfd.plotting import HeatmapVisualizer, Panel, heatmap_figure
 
 
 def test_pictures_of_a_test_keep_the_names_of_their_images(tmp_path):
@@ -109,54 +43,82 @@ def test_draws_what_there_is_of_any_models_predictions():
     assert visualizer.visualize(item).width > bare.width
     assert HeatmapVisualizer(fields=["tam"]).visualize(item) is None
     with pytest.raises(ValueError, match="Unknown fields heat; choose among image"):
-        HeatmapVisualizer(fields=["heat"])
+        HeatmapVisualizer(fields=["heat"]).visualize(item)
 
 
-def test_an_outline_surrounds_its_mask_and_nothing_else():
-    mask = np.zeros((64, 64))
-    mask[20:30, 40:50] = 1
-    plain, marked = (
-        np.asarray(to_picture(heatmap_figure([Panel("", np.full((64, 64, 3), 0.5), contour=c)], scale=Normalize(0, 1))))
-        for c in (None, mask)
+class Explained(torch.nn.Module):
+    """A model whose ``explain`` returns panels of its own."""
+
+    def explain(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        edges = images.mean(1, keepdim=True)
+        return {"edges": 3 * edges, "structure": images.flip(1), "score": edges.amax((1, 2, 3))}
+
+
+class Module(torch.nn.Module):
+    """The part of a Lightning module that the visualizer uses."""
+
+    panel_titles: ClassVar = {"edges": "Edges of parts"}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Explained()
+
+
+def draw(visualizer: HeatmapVisualizer, module: torch.nn.Module, batch: ImageBatch, folder: Path) -> list[Panel]:
+    """Panels of the pictures that a test saves."""
+    panels = []
+
+    def record(drawn: list[Panel], *args, **kwargs) -> Figure:
+        panels.extend(drawn)
+        return heatmap_figure(drawn, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("anomalib_vmpfd.plotting.visualizer.heatmap_figure", record)
+        visualizer.on_test_batch_end(SimpleNamespace(default_root_dir=folder), module, batch, batch, 0)
+    return panels
+
+
+def test_a_model_brings_panels_of_its_own(tmp_path):
+    batch = ImageBatch(image=torch.rand(1, 3, 48, 48), anomaly_map=torch.rand(1, 48, 48))
+    panels = draw(HeatmapVisualizer(), Module(), batch, tmp_path)
+    shown = [(panel.title, panel.kind) for panel in panels]
+    assert shown == [("Input", "image"), ("structure", "image"), ("Edges of parts", "map")]
+    np.testing.assert_allclose(panels[2].values, 3 * batch.image[0].mean(0))
+    (panel,) = draw(HeatmapVisualizer(fields=["structure"]), Module(), batch, tmp_path)
+    assert panel.values.shape == (48, 48, 3)
+
+
+def test_unknown_fields_are_refused_as_soon_as_the_panels_are_known(tmp_path):
+    batch = ImageBatch(image=torch.rand(1, 3, 48, 48))
+    visualizer = HeatmapVisualizer(fields=["heat", "edges"])
+    with pytest.raises(ValueError, match=r"Unknown fields heat; choose among image, .*, anomaly_map, edges"):
+        visualizer.setup(SimpleNamespace(), Module(), "fit")
+    with pytest.raises(ValueError, match=r"Unknown fields heat; choose among image, .*, edges, structure"):
+        draw(visualizer, Module(), batch, tmp_path)
+    HeatmapVisualizer(fields=["edges"]).setup(SimpleNamespace(), Module(), "fit")
+
+
+def test_images_of_one_name_in_two_folders_have_a_picture_each(tmp_path):
+    """Through anomalib's engine, from files in ``a/x`` and ``b/x``."""
+    shades = {"a/x/1.png": 0, "b/x/1.png": 255, "b/y/2.png": 128}
+    for name, shade in shades.items():
+        file = tmp_path / "parts" / name
+        file.parent.mkdir(parents=True)
+        Image.fromarray(np.full((64, 64, 3), shade, np.uint8)).save(file)
+    model = VmpfdAd(
+        image_size=(64, 64),
+        depth=1,
+        dim=16,
+        num_components=16,
+        visualizer=HeatmapVisualizer(fields=["image"], output_dir=tmp_path / "pictures"),
     )
-    y, x = np.nonzero((plain != marked).any(-1))
-    left, top = (marked.shape[1] - 256) // 2, 28  # one panel of 256 pixels, in the middle below its own line
-    np.testing.assert_allclose([x.min() - left, x.max() - left], [160, 200], atol=5)
-    np.testing.assert_allclose([y.min() - top, y.max() - top], [80, 120], atol=5)
-
-
-def test_principal_colors_tell_groups_of_features_apart():
-    """Two kinds of cells in twenty dimensions, under noise."""
-    generator = torch.Generator().manual_seed(0)
-    kind = torch.rand(2, 8, 8, generator=generator) > 0.5
-    directions = torch.randn(2, 20, generator=generator)
-    features = directions[kind.long()].movedim(-1, 1) + 0.01 * torch.randn(2, 20, 8, 8, generator=generator)
-    red = principal_colors(features)[..., 0]
-    assert abs(red[kind].mean() - red[~kind].mean()) > 0.9
-    assert red[kind].std() < 0.05
-
-
-def test_the_next_command_builds_the_same_model():
-    """Parsed by anomalib's own command line."""
-    register()
-    given = {"image_size": (64, 96), "dim": 32, "branches": "density", "map_weights": (1.0, 0.0), "train_cells": None}
-    model = VmpfdAd(**given)
-    command = next_command(model, "a folder/model.ckpt")
-    assert command.endswith(" --ckpt_path 'a folder/model.ckpt' --data <image or folder>")
-    words = shlex.split(command.replace(" --data <image or folder>", " --data parts"))
-    assert words[0] == "anomalib"
-    cli = AnomalibCLI(args=["predict", "--model", "VmpfdAd", "--data", "parts"], run=False)
-    parsed = cli.parser.parse_args(words[1:]).predict.model.init_args
-    expected = {name: list(v) if isinstance(v, tuple) else v for name, v in model.hparams.items() if name in parsed}
-    built = {name: list(v) if isinstance(v, tuple) else v for name, v in parsed.items() if name in expected}
-    assert len(built) > 30
-    assert built == expected
-    assert Path("a folder/model.ckpt") == Path(cli.parser.parse_args(words[1:]).predict.ckpt_path)
-
-
-def test_the_colour_bar_is_labelled_at_its_ends_on_any_scale():
-    figure = heatmap_figure([Panel("Map", np.full((64, 64), 3.0), "map")], scale=Normalize(2, 5), panel_size=128)
-    (axes,) = figure.axes
-    labels = {text.get_text(): text.get_position()[1] for text in axes.texts}
-    _, _, bottom, top = axes.images[-1].get_extent()
-    assert (labels["2"], labels["3.5"], labels["5"]) == (bottom, (bottom + top) / 2, top)
+    engine = Engine(accelerator="cpu", default_root_dir=tmp_path, logger=False)
+    for _ in range(2):  # a second run replaces the pictures of the first
+        engine.predict(model=model, dataset=PredictDataset(tmp_path / "parts"), return_predictions=False)
+    found = {}
+    for path in (tmp_path / "pictures").rglob("*.png"):
+        with Image.open(path) as picture:
+            found[path.relative_to(tmp_path / "pictures").as_posix()] = picture.getpixel(
+                (picture.width // 2, picture.height // 2),
+            )[0]
+    assert found == shades

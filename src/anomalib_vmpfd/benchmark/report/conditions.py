@@ -6,17 +6,17 @@
 from .summary import Summary
 
 PROTOCOL = (
-    "Pre-processor, model and post-processor, from the host to the device and back, images in the size the model sees."
+    "Pre-processor, model and post-processor with transfers to the device and back, images at the model's input size."
 )
 MEMORY = (
-    "Memory: the most the process held during training and prediction, before the metrics; on the CPU this includes "
+    "Memory: peak of the process in training and prediction, before the metrics; on the CPU this includes "
     "the libraries. FLOPs: twice the multiply-adds of matrix products and convolutions for one image. Checkpoint "
     "without optimizer state."
 )
 
 
 def conditions(summary: Summary) -> list[str]:
-    """Say in sentences what the numbers were measured with.
+    """Describe the conditions of the measurements in sentences.
 
     Args:
         summary (Summary): Results.
@@ -33,13 +33,13 @@ def conditions(summary: Summary) -> list[str]:
 
     splits = set(runs.val_split)
     leak = (
-        "A split from the test set lets the threshold see test images: these F1 and IoU are too good."
+        "The validation split contains test images, so the threshold is fitted to them: these F1 and IoU are too good."
         if splits & {"same_as_test", "from_test"}
-        else "No test image took part in training or in the threshold."
+        else "No test image was used for training or for the threshold."
     )
     what = f"{len(runs)} runs, {len(summary.failed)} failed; seeds {values('seed')}; images {values('image_size')}; "
     where = f"Device {values('device')} ({values('device_name')}), {values('threads')} threads, "
-    latency = f"Latency: median of {speed.repeats} passes of one image after {speed.warmup} to warm up; "
+    latency = f"Latency: median of {speed.repeats} passes of one image after {speed.warmup} for warm-up; "
     throughput = f"throughput: median of {speed.batch_repeats} passes of {speed.batch_size} images. "
     plugin = f"anomalib-vmpfd {values('anomalib_vmpfd_version')} (commit {values('commit') or 'unknown'})"
     libraries = f"torch {values('torch_version')}, lightning {values('lightning_version')}, Python "

@@ -26,7 +26,7 @@ def difference(measured: tuple[float, float] | None) -> str:
     """Write a difference and half its 95 % interval in percent.
 
     Args:
-        measured (tuple[float, float] | None): Difference and its standard error as fractions, if they are known.
+        measured (tuple[float, float] | None): Difference and its standard error as fractions, or ``None``.
 
     Returns:
         str: Text.
@@ -37,7 +37,7 @@ def difference(measured: tuple[float, float] | None) -> str:
 
 
 def markdown(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Write a Markdown table, first column left, the others right.
+    """Write a Markdown table, the first column left-aligned, the others right-aligned.
 
     Args:
         header (Iterable[str]): Column titles.
@@ -52,13 +52,13 @@ def markdown(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def escape(text: str) -> str:
-    """Keep a name from breaking a table or passing for HTML.
+    """Escape a text for Markdown, so that it neither breaks a table nor is read as HTML.
 
     Args:
         text (str): Any text.
 
     Returns:
-        str: Markdown that shows it.
+        str: Markdown.
     """
     text = " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("[", "\\[")
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Pictures to compare models by eye: image, ground truth and every model's heatmap, worst mistakes first."""
+"""Gallery to compare models visually: image, ground truth and every model's heatmap, worst errors first."""
 
 import base64
 import io
@@ -23,15 +23,15 @@ PER_CATEGORY = 24
 
 @dataclass
 class Tile:
-    """A model's answer to an image.
+    """The result of a model for an image.
 
     Attributes:
         model (str): Label.
         source (str): Heatmap as a data URI.
         verdict (str): ``found``, ``missed``, ``false alarm`` or ``passed``.
         score (float): Raw image score.
-        severity (float): How far on the wrong side of the threshold the score lies, in spreads of the scores;
-            negative on the right side.
+        severity (float): Distance of the score from the threshold, relative to the range of the scores; positive for
+            wrong decisions, negative for correct ones.
     """
 
     model: str
@@ -53,7 +53,7 @@ class Picture:
         anomalous (bool): Ground truth.
         image (str): Image as a data URI.
         mask (str | None): Ground truth mask as a data URI.
-        tiles (list[Tile]): One a model.
+        tiles (list[Tile]): One per model.
     """
 
     dataset: str
@@ -67,7 +67,7 @@ class Picture:
 
     @property
     def severity(self) -> float:
-        """float: The worst mistake of any model."""
+        """float: The worst error of any model."""
         return max(tile.severity for tile in self.tiles)
 
 
@@ -76,12 +76,12 @@ def collect(summary: Summary, results: Results, licensed: bool) -> list[Picture]
 
     Args:
         summary (Summary): Results.
-        results (Results): Where scores and heatmaps are.
-        licensed (bool): Also show data sets whose licence keeps pictures out of published reports.
+        results (Results): Folder with scores and heatmaps.
+        licensed (bool): Also show data sets whose licence does not permit published pictures.
 
     Returns:
-        list[Picture]: At most 24 a category, worst mistakes first. Categories whose heatmaps or images are not on this
-            machine are left out.
+        list[Picture]: At most 24 per category, worst errors first. Categories whose heatmaps or images are not
+            available are omitted.
     """
     free = {dataset.name for dataset in summary.suite.datasets if dataset.gallery}
     pictures = []
@@ -113,14 +113,14 @@ def _category(summary: Summary, results: Results, dataset: str, category: str) -
 
 
 def _severity(run: dict[str, np.ndarray], threshold: float | None) -> np.ndarray:
-    """Measure mistakes in spreads of the model's scores, so that models compare."""
+    """Measure errors relative to the range of the model's scores, so that models are comparable."""
     middle = np.median(run["scores"]) if threshold is None else threshold
     distance = np.abs(run["scores"] - middle) / max(np.ptp(run["scores"]), 1e-12)
     return np.where(run["decisions"] != run["labels"], distance, -distance)
 
 
 def _select(runs: dict[str, dict[str, np.ndarray]]) -> list[int]:
-    """Take each model's worst false alarms and misses in turn, until the category is full."""
+    """Select the worst false alarms and misses of each model in turn, up to the limit of a category."""
     ranked = [
         [index for index in np.argsort(-run["severity"]) if run["labels"][index] == anomalous]
         for run in runs.values()

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The report as one HTML file that needs no server, no network and nothing beside it."""
+"""The report as one self-contained HTML file, without a server or network access."""
 
 import base64
 import math
@@ -43,12 +43,12 @@ def render(
 
     Args:
         summary (Summary): Results.
-        results (Results): Where the scores of the runs are.
+        results (Results): Folder with the scores of the runs.
         plots (dict[str, tuple[str, str]]): Title and SVG by file name.
         pictures (list[Picture]): Gallery, may be empty.
 
     Returns:
-        str: HTML. Every name in it is escaped.
+        str: HTML, with all names escaped.
     """
     environment = Environment(loader=PackageLoader(__package__, "page"), autoescape=True, trim_blocks=True)
     environment.lstrip_blocks = True
@@ -75,13 +75,13 @@ def render(
 
 
 def result_rows(summary: Summary) -> list[dict]:
-    """List what the results table shows.
+    """List the rows of the results table.
 
     Args:
         summary (Summary): Results.
 
     Returns:
-        list[dict]: One a data set, category and model, mean over the seeds; ``cells`` are text and sort value.
+        list[dict]: One per data set, category and model, mean over the seeds; ``cells`` are text and sort value.
     """
     rows = []
     averages = summary.over_seeds()
@@ -104,14 +104,14 @@ def result_rows(summary: Summary) -> list[dict]:
 
 
 def kind_rows(summary: Summary, results: Results) -> list[dict]:
-    """List how well each model tells each kind of defect from the normal images.
+    """List the image AUROC and the detection rate of each model by kind of defect.
 
     Args:
         summary (Summary): Results.
-        results (Results): Where the scores of the runs are.
+        results (Results): Folder with the scores of the runs.
 
     Returns:
-        list[dict]: One a category and kind; ``cells`` hold AUROC and the share found, for each model, first seed.
+        list[dict]: One per category and kind; ``cells`` are AUROC and detection rate of each model, first seed.
     """
     rows = []
     for dataset, category in summary.categories:

@@ -17,7 +17,7 @@ def report(summary: Summary, results: Results, plots: dict[str, str]) -> str:
 
     Args:
         summary (Summary): Results.
-        results (Results): Where the scores of the runs are.
+        results (Results): Folder with the scores of the runs.
         plots (dict[str, str]): Titles of the plots by their file name below ``plots/``.
 
     Returns:
@@ -34,7 +34,7 @@ def report(summary: Summary, results: Results, plots: dict[str, str]) -> str:
             parts += [f"## {TITLES[metric]}, %", "", table, ""]
     if summary.models and (table := difference_table(summary, results)):
         title = f"## Image AUROC less that of {escape(summary.models[0])}, %"
-        parts += [title, "", f"At the seeds that both have; {INTERVAL}", "", table, ""]
+        parts += [title, "", f"At the seeds that both models have; {INTERVAL}", "", table, ""]
     if summary.methods:
         parts += ["Published values: " + "; ".join(sorted(set(summary.published.source))) + ".", ""]
     if summary.models:

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Plots of a suite as SVG that follows the reader's light or dark scheme, in a page and on GitHub alike."""
+"""Plots of a suite as SVG that adapts to the reader's light or dark colour scheme, in a page and on GitHub."""
 
 import io
 import re
@@ -29,7 +29,7 @@ def draw(summary: Summary, results: Results) -> dict[str, tuple[str, str]]:
 
     Args:
         summary (Summary): Results.
-        results (Results): Where the scores and curves of the runs are.
+        results (Results): Folder with the scores and curves of the runs.
 
     Returns:
         dict[str, tuple[str, str]]: Title and SVG by file name.
@@ -54,13 +54,13 @@ def draw(summary: Summary, results: Results) -> dict[str, tuple[str, str]]:
 
 
 def auroc_latency(summary: Summary) -> Figure:
-    """Draw accuracy against latency, as figure 3 of the paper does.
+    """Draw accuracy against latency, figure 3 of the paper.
 
     Args:
         summary (Summary): Results.
 
     Returns:
-        Figure: One point a model, mean of all categories.
+        Figure: One point per model, mean of all categories.
     """
     figure = Figure(figsize=(6.4, 3.6))
     axes = figure.subplots()
@@ -89,7 +89,7 @@ def metric_bars(summary: Summary) -> Figure:
         summary (Summary): Results.
 
     Returns:
-        Figure: Groups of bars, mean of all categories, with the deviation over seeds.
+        Figure: Groups of bars, mean of all categories, with the standard deviation over seeds.
     """
     figure = Figure(figsize=(8, 3.4))
     axes = figure.subplots()
@@ -138,7 +138,7 @@ def curves(summary: Summary, runs: dict[str, dict], title: str) -> Figure:
 
 
 def histograms(summary: Summary, runs: dict[str, dict], title: str) -> Figure:
-    """Draw how image scores of normal and anomalous images spread, with the model's own threshold.
+    """Draw histograms of the image scores of normal and anomalous images, with the model's own threshold.
 
     Args:
         summary (Summary): Results, for the order of the models.
@@ -146,7 +146,7 @@ def histograms(summary: Summary, runs: dict[str, dict], title: str) -> Figure:
         title (str): Data set and category.
 
     Returns:
-        Figure: One panel a model.
+        Figure: One panel per model.
     """
     models = [model for model in summary.models if model in runs]
     figure = Figure(figsize=(9, 2.4 * -(-len(models) // 2) + 0.4))
@@ -168,7 +168,7 @@ def histograms(summary: Summary, runs: dict[str, dict], title: str) -> Figure:
 
 
 def _svg(make: Callable[..., Figure], *args: Any) -> str:  # noqa: ANN401
-    """Draw and write as SVG whose ink is the reader's text colour."""
+    """Draw as SVG in the reader's text colour."""
     with mpl.rc_context(cast("dict", STYLE)):
         buffer = io.StringIO()
         make(*args).savefig(buffer, format="svg", transparent=True, metadata={"Date": None})

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Rows of the results file as numbers, over seeds and categories, with published values beside."""
+"""Summary of the results file: averages over seeds and categories, and the published values."""
 
 from dataclasses import dataclass
 from importlib.resources import files
@@ -42,14 +42,14 @@ class Summary:
 
     @property
     def methods(self) -> list[str]:
-        """list[str]: Published methods that have a value for one of the categories."""
+        """list[str]: Published methods with a value for one of the categories."""
         known = {*self.categories, *((dataset, "mean") for dataset in self.complete_datasets)}
         keys = zip(self.published.dataset, self.published.category, self.published.model, strict=True)
         return list(dict.fromkeys(method for dataset, category, method in keys if (dataset, category) in known))
 
     @property
     def complete_datasets(self) -> list[str]:
-        """list[str]: Data sets of which every published category is in the suite, so that means compare."""
+        """list[str]: Data sets with all published categories in the suite, so that their means are comparable."""
         found = []
         for dataset in dict.fromkeys(dataset for dataset, _ in self.categories):
             theirs = set(self.published[self.published.dataset == dataset].category) - {"mean"}
@@ -61,7 +61,7 @@ class Summary:
         """Average runs over their seeds.
 
         Returns:
-            pd.DataFrame: One row a data set, category and model; columns ``(metric, "mean" | "std" | "count")``.
+            pd.DataFrame: One row per data set, category and model; columns ``(metric, "mean" | "std" | "count")``.
         """
         return self.runs.groupby(GROUP)[[*METRICS, *COSTS]].agg(["mean", "std", "count"])
 
@@ -76,7 +76,7 @@ class Summary:
 
         Returns:
             tuple[float, float]: Mean, and standard deviation over the seeds (NaN for one seed). Both are NaN if a
-                category lacks a run, for a mean over other categories would not compare.
+                category has no run, as means over different categories are not comparable.
         """
         wanted = [key for key in self.categories if dataset in {None, key[0]} and category in {None, key[1]}]
         runs = self.runs[self.runs.model == model].set_index(["dataset", "category"])[["seed", metric]].dropna()
@@ -88,7 +88,7 @@ class Summary:
         return complete.mean(), complete.std()
 
     def lines(self) -> list[tuple[str, str | None, str | None]]:
-        """List the lines of a table: every category, the mean of data sets with several, the mean of all.
+        """List the rows of a table: every category, the mean of each data set with several, the mean of all.
 
         Returns:
             list[tuple[str, str | None, str | None]]: Title, data set and category as :meth:`cell` takes them.
@@ -99,12 +99,12 @@ class Summary:
         return lines + ([("Mean of all", None, None)] if len(set(datasets)) > 1 else [])
 
     def published_value(self, metric: str, dataset: str | None, category: str | None, method: str) -> float:
-        """Look a published value up.
+        """Look up a published value.
 
         Args:
             metric (str): Column of the results file.
             dataset (str | None): Data set.
-            category (str | None): Category, or ``None`` for the printed mean, if the suite has all its categories.
+            category (str | None): Category, or ``None`` for the published mean, if the suite has all its categories.
             method (str): Published method.
 
         Returns:
@@ -117,7 +117,7 @@ class Summary:
         return values.iloc[0] if len(values) else float("nan")
 
     def seeds(self, dataset: str, category: str, model: str) -> list[int]:
-        """List the seeds of which there is a run.
+        """List the seeds with a run.
 
         Args:
             dataset (str): Data set.
@@ -131,7 +131,7 @@ class Summary:
         return sorted(ours[(ours.dataset == dataset) & (ours.category == category) & (ours.model == model)].seed)
 
     def first_runs(self, dataset: str, category: str) -> dict[str, RunKey]:
-        """Choose one run a model, for plots and pictures.
+        """Choose one run per model, for plots and pictures.
 
         Args:
             dataset (str): Data set.
@@ -155,7 +155,7 @@ def summarise(suite: Suite, results: Results) -> Summary:
         results (Results): Its results.
 
     Returns:
-        Summary: Numbers. Results of models or categories that left the suite's file come last.
+        Summary: The summary. Results of models or categories that are no longer in the suite's file come last.
     """
     rows = pd.DataFrame(results.rows(), dtype=str)
     if rows.empty:
@@ -185,8 +185,8 @@ def load_published() -> pd.DataFrame:
     """Read the published values, tables 2 to 4 of the paper.
 
     Returns:
-        pd.DataFrame: Columns dataset, category (``mean`` as printed), model, image_AUROC and pixel_AUROC as fractions,
-            source.
+        pd.DataFrame: Columns dataset, category (``mean`` is the published mean), model, image_AUROC and pixel_AUROC
+            as fractions, source.
     """
     text = files(__package__).joinpath("published.csv").read_text(encoding="utf-8")
     return pd.read_csv(StringIO(text), dtype={"category": str})

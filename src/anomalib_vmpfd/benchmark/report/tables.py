@@ -27,17 +27,19 @@ COST_TITLES = {
     "latency_ms": ("Latency ms", 1, 1),
     "throughput_ips": ("Images/s", 1, 1),
     "peak_memory_mb": ("Peak memory MB", 1, 0),
-    "base_memory_mb": ("of it libraries MB", 1, 0),
+    "base_memory_mb": ("thereof libraries MB", 1, 0),
     "parameters": ("Parameters M", 1e-6, 2),
     "flops": ("GFLOPs", 1e-9, 1),
     "checkpoint_mb": ("Checkpoint MB", 1, 1),
 }
 PUBLISHED = "{} (published)"
-INTERVAL = "± is half the 95 % interval over test images (DeLong): on other images a smaller difference may turn."
+INTERVAL = (
+    "± is half the 95 % interval over test images (DeLong): a smaller difference may change sign on other images."
+)
 
 
 def metric_table(summary: Summary, metric: str) -> str:
-    """Write a metric as a table, a row a category and a column a model, in percent.
+    """Write a metric as a table in percent, with a row per category and a column per model.
 
     Args:
         summary (Summary): Results.
@@ -67,14 +69,14 @@ def metric_table(summary: Summary, metric: str) -> str:
 
 
 def difference_table(summary: Summary, results: Results) -> str:
-    """Write how far the image AUROC of the others is from the first model's, in percent.
+    """Write the difference in image AUROC of every other model to the first, in percent.
 
     Args:
         summary (Summary): Results.
-        results (Results): Where the scores of the runs are.
+        results (Results): Folder with the scores of the runs.
 
     Returns:
-        str: Markdown, or an empty string if no two models have scores of the same category.
+        str: Markdown, or an empty string if no category has scores of two models.
     """
     found = differences(summary, results)
     lines = [[f"{d} / {c}", *(difference(by.get((d, c))) for by in found.values())] for d, c in summary.categories]
@@ -84,7 +86,7 @@ def difference_table(summary: Summary, results: Results) -> str:
 
 
 def cost_table(summary: Summary) -> str:
-    """Write time, memory and size as a table, means over the runs of a model.
+    """Write time, memory and size as a table of means over the runs of a model.
 
     Args:
         summary (Summary): Results.

@@ -1,11 +1,11 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""How sure a difference in image AUROC is, given that test images are few.
+"""The uncertainty of differences in image AUROC, given the limited number of test images.
 
 Source: DeLong, DeLong and Clarke-Pearson, "Comparing the areas under two or more correlated receiver operating
-characteristic curves", Biometrics 44(3), 1988. It takes the images for independent: where a set shows one part in
-several pictures, the truth is less sure than that.
+characteristic curves", Biometrics 44(3), 1988. It assumes independent images: where a set
+shows one part in several pictures, the actual uncertainty is higher.
 """
 
 import math
@@ -20,19 +20,19 @@ from .summary import Summary
 
 
 def placements(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Share of the images of the other kind that each image is on the right side of, ties by half.
+    """Share of the images of the other class that each image is ranked correctly against, ties counted by half.
 
-    Its mean over the anomalous images, as that over the normal ones, is the AUROC.
+    Its mean over the anomalous images, as well as over the normal ones, is the AUROC.
 
     Args:
         labels (np.ndarray): 1 for anomalous images and 0 for normal ones, ``(N,)``.
         scores (np.ndarray): Their scores, ``(N,)``.
 
     Returns:
-        np.ndarray: Shares of shape ``(N,)``, NaN where there is no image of the other kind.
+        np.ndarray: Shares of shape ``(N,)``, NaN where there is no image of the other class.
     """
     images = pd.DataFrame({"label": labels, "score": scores})
-    # how many of all images are below, less how many of its own kind
+    # number of images below, minus the number of its own class below
     below = images.score.rank() - images.groupby("label").score.rank()
     others = images.label.map(lambda label: (images.label != label).sum())
     share = below / others.where(others > 0)
@@ -44,7 +44,7 @@ def differences(summary: Summary, results: Results) -> dict[str, dict[tuple[str,
 
     Args:
         summary (Summary): Results.
-        results (Results): Where the scores of the runs are.
+        results (Results): Folder with the scores of the runs.
 
     Returns:
         dict[str, dict[tuple[str, str], tuple[float, float]]]: Difference and its standard error over test images, by
@@ -70,11 +70,11 @@ def mean_difference(
 
     Args:
         summary (Summary): Results.
-        by_category (dict[tuple[str, str], tuple[float, float]]): What :func:`differences` gave for one model.
+        by_category (dict[tuple[str, str], tuple[float, float]]): Result of :func:`differences` for one model.
 
     Returns:
-        tuple[float, float] | None: Mean difference and its standard error; ``None`` if a category is missing, for a
-            mean over fewer would not compare.
+        tuple[float, float] | None: Mean difference and its standard error; ``None`` if a category is missing, as
+            means over different categories are not comparable.
     """
     if len(by_category) < len(summary.categories):
         return None
@@ -90,13 +90,13 @@ def _by_seed(summary: Summary, results: Results, dataset: str, category: str, mo
         if run:
             values = placements(np.array(run["labels"]), np.array(run["scores"]))
             index = pd.MultiIndex.from_arrays([run["labels"], run["images"]], names=["anomalous", "image"])
-            # images of one name in several folders count as one
+            # images with the same name in several folders count as one
             found[seed] = pd.Series(values, index).groupby(level=[0, 1]).mean()
     return found
 
 
 def _with_error(gains: pd.Series) -> tuple[float, float]:
-    """Mean gain in AUROC of the anomalous images and its standard error, from both kinds of images."""
+    """Difference in AUROC and its standard error, from the differences of placements of both classes."""
     labels = gains.index.get_level_values("anomalous")
     parts = [gains[labels == kind] for kind in (0, 1)]
     return float(parts[1].mean()), math.hypot(*(part.sem() for part in parts))

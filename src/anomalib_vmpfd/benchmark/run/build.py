@@ -36,7 +36,7 @@ def build(spec: RunSpec) -> tuple[AnomalibModule, AnomalibDataModule, dict[str, 
     parser, config = parse(spec)
     objects = parser.instantiate_classes(config)
     use_local_weights(objects.model, spec.weights)
-    # Only what somebody asked for, so that model and engine fill in the rest.
+    # only the requested arguments, so that the defaults of model and engine apply to the others
     return objects.model, objects.data, {name: objects.trainer[name] for name in TRAINER_DEFAULTS | spec.trainer}
 
 
@@ -47,7 +47,7 @@ def parse(spec: RunSpec) -> tuple[ArgumentParser, Namespace]:
         spec (RunSpec): What to run.
 
     Returns:
-        tuple[ArgumentParser, Namespace]: The parser, and what it made of the arguments.
+        tuple[ArgumentParser, Namespace]: The parser and the parsed arguments.
     """
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(_find(spec.model, "anomalib.models"), "model", fail_untyped=False)
@@ -58,12 +58,12 @@ def parse(spec: RunSpec) -> tuple[ArgumentParser, Namespace]:
 
 
 def use_local_weights(model: AnomalibModule, weights: dict[str, str]) -> None:
-    """Load state dicts from files into submodules, in place of what the model would download.
+    """Load state dicts from local files into submodules, in place of a download.
 
     Args:
         model (AnomalibModule): Model to change.
-        weights (dict[str, str]): Files by submodule, e.g. ``{"model.teacher": "teacher.pth"}``. A file of a backbone
-            that was cut after some stage cuts the submodule there.
+        weights (dict[str, str]): Files by submodule, e.g. ``{"model.teacher": "teacher.pth"}``. A truncated
+            backbone file, without the last stages, truncates the submodule likewise.
 
     Raises:
         ValueError: If a file is missing.
@@ -71,7 +71,7 @@ def use_local_weights(model: AnomalibModule, weights: dict[str, str]) -> None:
     for target, name in weights.items():
         path = Path(name)
         if not path.is_file():
-            msg = f"{type(model).__name__} shall take the weights of {target} from {path}, which does not exist."
+            msg = f"{type(model).__name__} expects the weights of {target} from {path}, which does not exist."
             raise ValueError(msg)
         state = read_state_dict(path)
         module = model.get_submodule(target)
@@ -79,12 +79,12 @@ def use_local_weights(model: AnomalibModule, weights: dict[str, str]) -> None:
         module.load_state_dict(state)
         logger.info("%s: weights of %s from %s", type(model).__name__, target, path.name)
     if weights and hasattr(model, "prepare_pretrained_model"):
-        # EfficientAd fetches its teacher when training starts; it has it already.
+        # EfficientAd would download its teacher at the start of the training
         model.prepare_pretrained_model = lambda: None
 
 
 def _cut(module: nn.Module, state: dict[str, torch.Tensor]) -> None:
-    """Cut the last stages that a truncated file does not hold, where their output would not be used anyway."""
+    """Remove the last stages, which a truncated file does not contain and whose output is not used."""
     for name, stages in list(module.named_modules()):
         if isinstance(stages, nn.Sequential):
             prefix = f"{name}." if name else ""

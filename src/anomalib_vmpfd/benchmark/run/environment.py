@@ -1,7 +1,7 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What a run was measured with: versions, commit, device."""
+"""The environment of a run: versions, commit and device."""
 
 import platform
 import subprocess
@@ -38,7 +38,7 @@ def describe(device: torch.device) -> dict[str, str | int]:
 
 
 def commit() -> str:
-    """Return the git commit of this package's source, with a plus sign if its files were edited since.
+    """Return the git commit of this package's source, with a plus sign if its files have uncommitted changes.
 
     Returns:
         str: Short commit, or an empty string for an installed copy outside its repository.
@@ -55,7 +55,7 @@ def commit() -> str:
 
 
 def _processor() -> str:
-    """Return the processor's marketing name where Linux tells it."""
+    """Return the model name of the processor, where Linux reports it."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text(encoding="utf-8").splitlines():

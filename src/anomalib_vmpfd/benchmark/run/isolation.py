@@ -1,7 +1,7 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Run every job in a process of its own, so that peak memory, random state and crashes stay apart."""
+"""Run every job in its own process, so that peak memory, random state and crashes are isolated."""
 
 import multiprocessing
 import os
@@ -17,7 +17,7 @@ from anomalib_vmpfd.benchmark.records import RunResult
 
 from .spec import RunSpec
 
-# A fork server has imported anomalib once and starts a clean process in half a second; Windows has none.
+# A fork server has imported anomalib once and starts a clean process in half a second; not available on Windows.
 CONTEXT: Any = multiprocessing.get_context(
     "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn",
 )
@@ -26,7 +26,7 @@ if CONTEXT.get_start_method() == "forkserver":
 
 
 def run_isolated(spec: RunSpec, log: Path) -> RunResult:
-    """Run a job in a new process; whatever happens to it, return a row.
+    """Run a job in a new process; a failure, even of the process, is a row too.
 
     Args:
         spec (RunSpec): What to run.
@@ -53,7 +53,7 @@ def run_isolated(spec: RunSpec, log: Path) -> RunResult:
 
 def _child(spec: RunSpec, log: Path, environment: dict[str, str], sender: Connection) -> None:
     """Run a job and send its result, or the error as a line of text."""
-    os.environ.update(environment)  # the fork server remembers an older one, and Ray chooses the GPU through it
+    os.environ.update(environment)  # the fork server has an older one, and Ray selects the GPU by it
     threading.Thread(target=_die_with_parent, daemon=True).start()
     with log.open("w", encoding="utf-8") as file:
         os.dup2(file.fileno(), 1)
@@ -65,7 +65,7 @@ def _child(spec: RunSpec, log: Path, environment: dict[str, str], sender: Connec
 
         register()
         result: RunResult | str = measure(spec)
-    except BaseException as error:  # noqa: BLE001 - the row tells it, the suite goes on
+    except BaseException as error:  # noqa: BLE001 - recorded in the row, the suite continues
         traceback.print_exc()
         result = " ".join(f"{type(error).__name__}: {error}".split())[:400]
     sys.stdout.flush()
@@ -74,7 +74,7 @@ def _child(spec: RunSpec, log: Path, environment: dict[str, str], sender: Connec
 
 
 def _die_with_parent() -> None:
-    """End this process when the one that started it is gone: a killed suite leaves nothing running."""
+    """End this process when its parent ends, so that a killed suite leaves no processes."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])

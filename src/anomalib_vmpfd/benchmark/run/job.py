@@ -40,10 +40,10 @@ class BenchmarkJob(Job):
         self.lost = False
 
     def run(self, task_id: int | None = None) -> str:
-        """Measure and write the row at once, so that a kill costs no finished run.
+        """Measure and write the row immediately, so that no finished run is lost on interruption.
 
         Args:
-            task_id (int | None, optional): Number of the pool's worker, which picks the GPU. Defaults to ``None``.
+            task_id (int | None, optional): Number of the pool's worker, which selects the GPU. Defaults to ``None``.
 
         Returns:
             str: Status of the run.
@@ -53,7 +53,7 @@ class BenchmarkJob(Job):
         try:
             return self.record(run_isolated(self.spec, self.log))
         except OSError as error:
-            # anomalib's runners would log the error, measure on and end with another one
+            # anomalib's runners would log the error, continue and end with another one
             self.lost = True
             return f"{LOST}{error}"
 
@@ -63,7 +63,7 @@ class BenchmarkJob(Job):
         return self.results.log(self.spec.key)
 
     def record(self, result: RunResult) -> str:
-        """Write the row and tell the user.
+        """Write the row and print its metrics.
 
         Args:
             result (RunResult): The result.
@@ -82,7 +82,7 @@ class BenchmarkJob(Job):
 
     @staticmethod
     def collect(results: list[str]) -> list[str]:
-        """Hand the statuses on.
+        """Return the statuses.
 
         Args:
             results (list[str]): Status of each run.
@@ -94,7 +94,7 @@ class BenchmarkJob(Job):
 
     @staticmethod
     def save(results: list[str]) -> None:
-        """Do nothing: every job has written its own row.
+        """Do nothing: every job writes its own row.
 
         Args:
             results (list[str]): Status of each run.
@@ -102,13 +102,13 @@ class BenchmarkJob(Job):
 
 
 class BenchmarkJobGenerator(JobGenerator):
-    """Yield the runs of a suite that have no result yet and that no other process works on.
+    """Yield the runs of a suite that have no result and are not claimed by another process.
 
     Args:
         specs (Iterable[RunSpec]): Runs of the suite.
         results (Results): Results so far.
-        claims (ExitStack): Keeps the claims on the runs until the runner is through.
-        force (bool): Measure again what has a result. Defaults to ``False``.
+        claims (ExitStack): Holds the claims on the runs until the runner has finished.
+        force (bool): Repeat runs that have a result. Defaults to ``False``.
     """
 
     def __init__(self, specs: Iterable[RunSpec], results: Results, claims: ExitStack, force: bool = False) -> None:
@@ -127,7 +127,7 @@ class BenchmarkJobGenerator(JobGenerator):
         args: dict | None = None,
         prev_stage_result: PREV_STAGE_RESULT = None,
     ) -> Generator[Job, None, None]:
-        """Yield jobs, looking at the results again before each.
+        """Yield jobs, reading the results again before each.
 
         Args:
             args (dict | None, optional): Not used.
@@ -141,12 +141,12 @@ class BenchmarkJobGenerator(JobGenerator):
         for spec in self.specs:
             claim = self.results.claim(spec.key)
             if claim is None:
-                logger.info("%s is being measured by another process.", spec.key.stem)
+                logger.info("%s is claimed by another process.", spec.key.stem)
                 continue
             self.claims.callback(claim.release)
             if not self.force and (settings := self.results.done().get(spec.key)) is not None:
                 if settings != spec.settings:
-                    logger.warning("%s keeps a result of other settings; --force measures it again.", spec.key.stem)
+                    logger.warning("%s has a result of other settings; --force repeats it.", spec.key.stem)
                 continue
             job = BenchmarkJob(spec, self.results)
             yield job

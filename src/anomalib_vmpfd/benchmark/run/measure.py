@@ -1,7 +1,7 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""One run: build a model from a seed, train it, test it, measure it."""
+"""One run: build a model from a seed, train it, test it and measure its cost."""
 
 import shutil
 import time
@@ -29,13 +29,13 @@ MAP_SIDE = 128
 
 
 class LastValidation(Callback):
-    """Remember after which training step the model was validated last."""
+    """Record the training step of the last validation."""
 
     def __init__(self) -> None:
         self.step = -1
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the step."""
+        """Record the step."""
         del pl_module
         self.step = trainer.global_step
 
@@ -63,11 +63,11 @@ def measure(spec: RunSpec) -> RunResult:
         engine.fit(model=model, datamodule=datamodule)
         trainer = engine.trainer
         if validated.step != trainer.global_step:
-            # max_steps ends inside an epoch, or validation is rare: the threshold must be that of the final weights.
+            # max_steps ended within an epoch, or validation is rare: the threshold must be that of the final weights
             trainer.validate(model, datamodule=datamodule, verbose=False)
         train_seconds = time.perf_counter() - start
         checkpoint = Path(folder) / "model.ckpt"
-        trainer.save_checkpoint(checkpoint, weights_only=True)  # no optimizer state: what one would deploy
+        trainer.save_checkpoint(checkpoint, weights_only=True)  # no optimizer state, as for deployment
         if spec.checkpoint:
             Path(spec.checkpoint).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(checkpoint, spec.checkpoint)
@@ -83,7 +83,7 @@ def measure(spec: RunSpec) -> RunResult:
         device = trainer.strategy.root_device
         images = _images(datamodule, spec.speed.batch_size, predictions.image_size)
         speed = measure_speed(model, images, device, trainer.precision_plugin.forward_context, spec.speed)
-        memory = peak_memory_mb(device)  # before the metrics, which sort all pixels, need more
+        memory = peak_memory_mb(device)  # before the metrics, which sort all pixels
         metrics, curves = evaluate(predictions)
         image_threshold, pixel_threshold = _thresholds(model)
         row = {
@@ -116,7 +116,7 @@ def measure(spec: RunSpec) -> RunResult:
         predictions={
             "images": [f"{Path(path).parent.name}/{Path(path).name}" for path in predictions.paths],
             "labels": predictions.labels.int().tolist(),
-            "scores": [float(f"{score:.9g}") for score in predictions.scores],  # all a float32 holds
+            "scores": [float(f"{score:.9g}") for score in predictions.scores],  # the precision of float32
             "decisions": [int(decision) for decision in model.evaluator.decisions],
             "threshold": image_threshold,
             "curves": curves,
@@ -126,7 +126,7 @@ def measure(spec: RunSpec) -> RunResult:
 
 
 def _images(datamodule: AnomalibDataModule, count: int, size: tuple[int, int]) -> torch.Tensor:
-    """Take the first images of the test set, in [0, 1] and in the size the model sees."""
+    """Take the first images of the test set, in [0, 1] and at the input size of the model."""
     images = [cast("torch.Tensor", datamodule.test_data[i].image) for i in range(min(count, len(datamodule.test_data)))]
     return torch.cat([F.interpolate(image[None], size, mode="bilinear", antialias=True) for image in images])
 
@@ -141,14 +141,14 @@ def _thresholds(model: AnomalibModule) -> tuple[float | None, float | None]:
 
 
 def _gallery_maps(predictions: Predictions, threshold: float | None) -> dict[str, Any]:
-    """Bring maps to one scale for all images and models: 0 low normal, 0.5 the model's own threshold, 1 the highest."""
+    """Scale maps alike for all images and models: 0 a low quantile, 0.5 the model's own threshold, 1 the maximum."""
     if predictions.maps is None:
         return {}
     maps = predictions.maps
     side = [min(MAP_SIDE, length) for length in maps.shape[-2:]]
     low, high = torch.quantile(maps[:, ::8, ::8].flatten()[: 2**24], 0.05), maps.max()
     middle = high if threshold is None else torch.tensor(threshold).clamp(low, high)
-    small = F.adaptive_max_pool2d(maps[:, None], side)[:, 0]  # keeps the peak of a thin defect
+    small = F.adaptive_max_pool2d(maps[:, None], side)[:, 0]  # preserves the maxima of thin defects
     eps = torch.finfo(maps.dtype).eps
     below = 0.5 * (small - low) / (middle - low).clamp(min=eps)
     above = 0.5 + 0.5 * (small - middle) / (high - middle).clamp(min=eps)

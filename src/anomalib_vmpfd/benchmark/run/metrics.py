@@ -4,8 +4,8 @@
 """Ranking metrics and curves from raw predictions.
 
 anomalib's default evaluator ranks scores after normalisation and clamping, and torchmetrics puts a sigmoid over every
-batch that leaves [0, 1]; either can tie or reorder scores. Here the whole set is scaled into [0, 1] once, in float64,
-which keeps the order. Metrics that need a threshold (F1, IoU) come from :class:`DecisionEvaluator`.
+batch outside [0, 1]; either can tie or reorder scores. Here the whole set is scaled to [0, 1] once, in float64, which
+preserves the order. Metrics that need a threshold (F1, IoU) come from :class:`DecisionEvaluator`.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class Ranking:
     Attributes:
         auroc (float): Area under the ROC curve.
         ap (float): Average precision.
-        f1_max (float): Best F1 over all thresholds; it looks at the test labels, so it is an upper bound.
+        f1_max (float): Best F1 over all thresholds; an upper bound, as the threshold is chosen by the test labels.
         roc (tuple[list[float], list[float]]): False and true positive rate, thinned for plotting.
     """
 
@@ -92,10 +92,10 @@ def pro(maps: torch.Tensor, masks: torch.Tensor) -> tuple[float, tuple[list[floa
 
 
 class DecisionEvaluator(Evaluator):
-    """Metrics that take the model's own threshold, under anomalib's names, and the decisions themselves.
+    """Metrics at the model's own threshold, under anomalib's names, and the decisions themselves.
 
-    ``image_F1Score``, ``pixel_F1Score`` and ``pixel_BinaryJaccardIndex`` see the labels and masks that the model's
-    post-processor decided on, as in ``anomalib test``.
+    ``image_F1Score``, ``pixel_F1Score`` and ``pixel_BinaryJaccardIndex`` are computed from the labels and masks of the
+    model's post-processor, as in ``anomalib test``.
     """
 
     def __init__(self) -> None:
@@ -117,7 +117,7 @@ class DecisionEvaluator(Evaluator):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the labels besides updating the metrics."""
+        """Update the metrics and keep the labels."""
         super().on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
         self.decisions += outputs.pred_label.flatten().tolist()
 
@@ -148,7 +148,7 @@ def evaluate(predictions: Predictions) -> tuple[dict[str, float], dict[str, tupl
 
 
 def _thin(x: torch.Tensor, y: torch.Tensor) -> tuple[list[float], list[float]]:
-    """Resample a rising curve at few places, dense in x and in y alike so that no step is lost."""
+    """Subsample a monotonic curve, equally spaced along its length so that no step is lost."""
     x, y = x.double().cpu().numpy(), y.double().cpu().numpy()
     if len(x) > CURVE_POINTS:
         along = np.cumsum(np.hypot(np.diff(x, prepend=x[0]), np.diff(y, prepend=y[0])))

@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 @dataclass
 class Predictions:
-    """What a model said about a test set, before normalisation and clamping.
+    """Predictions of a model for a test set, before normalisation and clamping.
 
     Attributes:
         scores (torch.Tensor): Raw image scores, shape ``(N,)``.
@@ -22,7 +22,7 @@ class Predictions:
         mask_paths (list[str]): Files of the ground truth; an empty string where there is none.
         maps (torch.Tensor | None): Raw anomaly maps, shape ``(N, H, W)``; ``None`` for image-level models.
         masks (torch.Tensor | None): Ground truth at the maps' size, bool, shape ``(N, H, W)``; ``None`` without masks.
-        image_size (tuple[int, int]): Height and width of the images the model saw.
+        image_size (tuple[int, int]): Height and width of the model's input.
     """
 
     scores: torch.Tensor
@@ -37,7 +37,7 @@ class Predictions:
 class RawPredictions(Callback):
     """Collect raw predictions while :meth:`Engine.test` runs.
 
-    Callbacks given to the trainer come before the model's own, so this one reads the batch before the post-processor
+    Callbacks of the trainer run before those of the model, so this one reads the batch before the post-processor
     normalises and clamps it in place.
     """
 
@@ -53,10 +53,10 @@ class RawPredictions(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep what the metrics and the report need, on the CPU."""
+        """Keep the values for metrics and report, on the CPU."""
         del trainer, pl_module, batch, batch_idx, dataloader_idx
         score, maps, masks = outputs.pred_score, outputs.anomaly_map, outputs.gt_mask
-        if score is None:  # as the post-processor does
+        if score is None:  # as in the post-processor
             score = maps.amax(dim=(-2, -1))
         pattern = "n ... h w -> (n ...) h w"
         self._batches.append({
@@ -97,6 +97,6 @@ class RawPredictions(Callback):
         )
         for name, values in (("image score", predictions.scores), ("anomaly map", predictions.maps)):
             if values is not None and not torch.isfinite(values).all():
-                msg = f"The model returned an {name} that is not finite, so nothing can be ranked by it."
+                msg = f"The model returned an {name} that is not finite, so no metric can be computed from it."
                 raise ValueError(msg)
         return predictions

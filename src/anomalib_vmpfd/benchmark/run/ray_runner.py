@@ -1,7 +1,7 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Jobs as tasks of a Ray cluster (extra ``ray``)."""
+"""A runner of jobs as tasks of a Ray cluster (extra ``ray``)."""
 
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 
 class RayRunner(Runner):
-    """Measure jobs on the workers of a Ray cluster and write their rows here.
+    """Run jobs on the workers of a Ray cluster and write their rows in this process.
 
-    The workers need this package and the data under the same path; only the rows, scores and heatmaps travel.
+    The workers need this package and the data at the same path; they send back rows, scores and heatmaps.
 
     Args:
         generator (JobGenerator): Yields :class:`BenchmarkJob`.
-        workers (int): Jobs at a time, when no cluster is joined.
-        threads (int): CPUs a job asks for.
-        address (str | None): Address of a cluster to join, e.g. ``auto``. Defaults to ``None``: start one here.
+        workers (int): Concurrent jobs of a local instance.
+        threads (int): CPUs per job.
+        address (str | None): Address of a cluster to join, e.g. ``auto``. Defaults to ``None``: start a local instance.
     """
 
     def __init__(self, generator: JobGenerator, workers: int, threads: int = 1, address: str | None = None) -> None:
@@ -77,7 +77,7 @@ class RayRunner(Runner):
 
 
 def _finish(ray, reference, job: "BenchmarkJob") -> str:  # noqa: ANN001
-    """Write the row of a task, also of one whose machine is gone."""
+    """Write the row of a task, also of one whose worker was lost."""
     try:
         result = ray.get(reference)
     except ray.exceptions.RayError as error:

@@ -22,18 +22,18 @@ from .spec import runs
 
 
 def run_suite(suite: Suite, folder: Path, force: bool = False) -> list[str]:
-    """Measure all runs of a suite that are missing.
+    """Run all runs of a suite that have no result.
 
     Args:
         suite (Suite): The suite.
         folder (Path): Folder of its results.
-        force (bool, optional): Measure again what has a result. Defaults to ``False``.
+        force (bool, optional): Repeat runs that have a result. Defaults to ``False``.
 
     Returns:
-        list[str]: Status of every run measured now.
+        list[str]: Status of each of these runs.
 
     Raises:
-        OSError: If a row could not be written; the runs after it are not measured.
+        OSError: If a row could not be written; the runs after it are not started.
     """
     specs = runs(suite, checkpoints=folder / "checkpoints" if suite.keep_checkpoints else None)
     with ExitStack() as claims:

@@ -18,7 +18,7 @@ BUNDLED = str(Path(__file__).resolve().parents[2] / "weights")
 
 @dataclass
 class RunSpec:
-    """Everything one run needs, as plain data that travels to another process or machine.
+    """All arguments of one run, as plain data that can be sent to another process or machine.
 
     Attributes:
         key (RunKey): What identifies the run.
@@ -30,8 +30,8 @@ class RunSpec:
         weights (dict[str, str]): State-dict files by submodule.
         speed (SpeedProtocol): Protocol of the speed measurements.
         threads (int | None): Threads of torch.
-        settings (str): Digest of what was asked for, before the placeholders for folders were filled in.
-        checkpoint (str | None): Where the checkpoint is kept. Defaults to ``None``: thrown away.
+        settings (str): Digest of the requested settings, independent of the folders of data and weights.
+        checkpoint (str | None): Where the checkpoint is kept. Defaults to ``None``: not kept.
     """
 
     key: RunKey
@@ -48,7 +48,7 @@ class RunSpec:
 
 
 def runs(suite: Suite, checkpoints: Path | None = None) -> Iterator[RunSpec]:
-    """List the runs of a suite, category by category so that a report fills up evenly.
+    """List the runs of a suite, category by category, so that intermediate reports compare all models.
 
     Args:
         suite (Suite): The suite.
@@ -89,7 +89,7 @@ def runs(suite: Suite, checkpoints: Path | None = None) -> Iterator[RunSpec]:
 
 
 def _fill(value: Any, names: dict[str, Any]) -> Any:  # noqa: ANN401
-    """Put the names in place of their placeholders, anywhere inside nested containers."""
+    """Replace placeholders by their values, also in nested containers."""
     if isinstance(value, dict):
         return {key: _fill(item, names) for key, item in value.items()}
     if isinstance(value, list):

@@ -3,9 +3,9 @@
 
 """Latency, throughput, operations and size of a trained model.
 
-Protocol: the whole module (pre-processor, model, post-processor) as it is exported; images of the test set in the size
-the model sees, float32 on the host; the clock covers the way to the device and back; the median over the repeats, after
-a warm-up. Precision is the trainer's.
+Protocol: the whole module (pre-processor, model, post-processor) as it is exported; images of the test set at the input
+size of the model, float32 on the host; transfers to the device and back are included; the median over the repeats,
+after a warm-up. Precision is the trainer's.
 """
 
 import time
@@ -36,7 +36,7 @@ def measure_speed(
         model (AnomalibModule): The model.
         images (torch.Tensor): One or more images on the host in [0, 1], shape ``(N, 3, H, W)``.
         device (torch.device): Where the model runs.
-        precision (Callable[[], AbstractContextManager]): Makes the trainer's autocast context, entered in each pass.
+        precision (Callable[[], AbstractContextManager]): Creates the trainer's autocast context, entered in each pass.
         protocol (SpeedProtocol): Warm-up, repeats and batch size.
 
     Returns:
@@ -70,13 +70,13 @@ def measure_speed(
 
 
 def peak_memory_mb(device: torch.device) -> float | None:
-    """Return the most memory this process has held so far, on the device or, for the CPU, as resident set.
+    """Return the peak memory of this process so far, on the device or, for the CPU, as resident set.
 
     Args:
         device (torch.device): Where the model runs.
 
     Returns:
-        float | None: Megabytes (1e6 bytes), or ``None`` where the system does not tell.
+        float | None: Megabytes (1e6 bytes), or ``None`` where the system does not report it.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / MEGABYTE

@@ -6,7 +6,7 @@
   const status = document.getElementById("status");
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
-  // Sorting: numbers first, the larger the better seen; what has no value stays last.
+  // Sorting: numbers in descending order at first; missing values stay last.
   for (const button of all("thead button")) {
     button.addEventListener("click", () => {
       const head = button.closest("th");
