@@ -45,9 +45,10 @@ def test_a_model_of_defaults_becomes_what_was_trained(entry, other, tmp_path):
 def test_a_training_goes_on_from_a_model_of_defaults(entry, other, tmp_path):
     _, data, checkpoint, _ = other
     bare = entry.type(visualizer=False)
-    runner = engine(tmp_path, max_epochs=3)
+    longer = other[0].epochs + 1
+    runner = engine(tmp_path, max_epochs=longer)
     runner.fit(bare, datamodule=data, ckpt_path=checkpoint)
-    assert runner.trainer.current_epoch == 3
+    assert runner.trainer.current_epoch == longer
     given = entry.arguments | entry.other
     assert {name: bare.hparams[name] for name in given if name != "epochs"} == {
         name: value for name, value in given.items() if name != "epochs"

@@ -29,7 +29,6 @@ RANKS = {
     "_autoload": 8,
     "cli": 8,
 }
-# `components` is being split into nn, anomaly and engine; delete this, and the files that are too long until then.
 
 
 def module_name(path: Path, source: Path) -> str:

@@ -5,6 +5,7 @@
 
 import inspect
 import logging
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,7 @@ def describe(module: LightningModule, checkpoint: dict[str, Any]) -> None:
         module (LightningModule): The model.
         checkpoint (dict[str, Any]): The checkpoint that is being saved.
     """
-    from anomalib_vmpfd import __version__
-
-    checkpoint[KEY] = {"model": type(module).__name__, "version": __version__}
+    checkpoint[KEY] = {"model": type(module).__name__, "version": version("anomalib-vmpfd")}
 
 
 def model_of(path: Path) -> str | None:
