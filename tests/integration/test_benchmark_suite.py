@@ -179,7 +179,8 @@ def test_a_killed_suite_ends_as_one_never_killed(whole, config, parts, tmp_path)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install ray")
-def test_two_ray_workers_give_the_same_table(whole, config, parts, tmp_path):
+def test_two_ray_workers_give_the_same_table(whole, config, parts, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     on_ray = tmp_path / "ray.yaml"
     on_ray.write_text(config.read_text(encoding="utf-8") + "runner: ray\nworkers: 2\n", encoding="utf-8")
     arguments = ["--config", str(on_ray), "--root", str(parts), "--output", str(tmp_path)]

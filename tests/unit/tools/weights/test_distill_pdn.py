@@ -132,6 +132,7 @@ def test_the_hardware_decides_only_where_no_precision_is_given(inputs, tmp_path,
             assert torch.is_autocast_enabled("cpu") == bf16
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_student_is_anomalibs_network(inputs, tmp_path, monkeypatch, repository, precision):
     run = _distillation(inputs, tmp_path, monkeypatch, repository, "--precision", precision)
@@ -149,6 +150,7 @@ def test_student_is_anomalibs_network(inputs, tmp_path, monkeypatch, repository,
         assert 2**-12 < (seen - expected).norm() / expected.norm() < 2**-6
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_initialisation_gives_unit_variance(inputs, tmp_path, monkeypatch, repository, precision):
     run = _distillation(inputs, tmp_path, monkeypatch, repository, "--precision", precision)
@@ -173,6 +175,7 @@ def test_crops_are_a_function_of_their_key(inputs):
     assert not set(crops.train) & set(crops.held_out)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(("kernel", "size"), [(4, (26, 31)), (3, (20, 17)), (4, (7, 9))])
 def test_winograd_is_the_convolution_and_its_gradient(kernel, size):
     import winograd
@@ -203,6 +206,7 @@ def test_teacher_is_sampled_at_the_centres_of_the_pdns_cells():
         torch.testing.assert_close(sampled, 2 * (4 * torch.arange(56.0) + 16.5), atol=1e-2, rtol=0)
 
 
+@pytest.mark.numeric
 def test_folded_batch_normalisation_changes_nothing():
     from pdn_teacher import fold_batch_norm
 
