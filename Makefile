@@ -1,5 +1,6 @@
 # make demo   environment, sample parts, a short training with the stock script, heatmaps
 # make test   environment and all tests
+# make test-isa  the tests that compare numbers, under every instruction set that the processor has
 # make lint   ruff and mypy
 # make docs   the documentation as a site in build/site, warnings are errors
 # make notebooks  run all notebooks and keep their outputs
@@ -12,7 +13,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.anomalib-vmpfd
 
-.PHONY: demo test lint docs notebooks reliability clean env
+.PHONY: demo test test-isa lint docs notebooks reliability clean env
 
 env: $(STAMP)
 
@@ -30,6 +31,9 @@ demo: $(STAMP)
 test: $(STAMP)
 	# a process a core, of one thread each: two processes of two threads on two cores wait for each other all day
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+
+test-isa: $(STAMP)
+	$(BIN)/python tools/release/instruction_sets.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check

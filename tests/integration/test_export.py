@@ -16,6 +16,8 @@ from anomalib.engine import Engine
 
 from anomalib_vmpfd import SampleParts, VmpfdAd
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture(scope="module")
 def trained(sample_root: Path, tmp_path_factory: pytest.TempPathFactory):

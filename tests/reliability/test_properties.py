@@ -21,6 +21,8 @@ from anomalib_vmpfd.models.vmpfd_ad.anomaly_map import AnomalyMapGenerator, Cell
 from anomalib_vmpfd.models.vmpfd_ad.loss import reconstruction_terms
 from anomalib_vmpfd.ops.selective_scan import selective_scan
 
+pytestmark = pytest.mark.numeric
+
 quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 
 

@@ -65,6 +65,9 @@ def parse_args() -> argparse.Namespace:
     )
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--threads", type=int, default=0, help="0: PyTorch's choice")
+    p.add_argument(
+        "--precision", choices=["auto", "bf16", "float32"], default="auto", help="auto: bf16 where the hardware has it"
+    )
     return p.parse_args()
 
 
@@ -86,7 +89,8 @@ class Distillation:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.bf16 = self.device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()  # noqa: SLF001
+        native = self.device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()  # noqa: SLF001
+        self.bf16 = native if args.precision == "auto" else args.precision == "bf16"
         # Winograd needs half of the processor time of the library's float32 convolutions, backward pass included.
         self.conv2d = winograd.conv2d if self.device.type == "cpu" and not self.bf16 else F.conv2d
         self.crops = Crops(args.images, args.crop, args.held_out)
@@ -106,7 +110,7 @@ class Distillation:
 
     # ---------------------------------------------------------------- forward passes
     def autocast(self) -> torch.autocast:
-        """bfloat16 for both networks where the hardware has it: emulated it is 4-7 times slower than float32.
+        """bfloat16 for both networks: by default where the hardware has it, emulated it is 4-7 times slower.
 
         The loss, the weights and the statistics stay in float32.
         """
@@ -321,6 +325,8 @@ def main() -> None:
     run = Distillation(args)
     free = {"images", "out", "minutes", "steps", "evaluate_seconds", "checkpoint_seconds", "refit_crops", "threads"}
     settings = {k: str(v) for k, v in vars(args).items() if k not in free}
+    # what was chosen: a run that goes on at another machine keeps the precision it began with, or says so
+    settings["precision"] = "bf16" if run.bf16 else "float32"
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=run.device, weights_only=True)
         if state.pop("settings") != settings:

@@ -9,6 +9,8 @@ import torch
 
 from anomalib_vmpfd.engine.calibration import held_out_indices, threshold_at_fpr
 
+pytestmark = pytest.mark.numeric
+
 
 def test_quantiles_are_those_of_numpy_also_beyond_the_limit_of_torch():
     generator = np.random.default_rng(0)

@@ -10,6 +10,8 @@ from sklearn.metrics import roc_auc_score
 
 from anomalib_vmpfd.engine.post_processor import RankPreservingPostProcessor
 
+pytestmark = pytest.mark.numeric
+
 
 def test_ranking_survives_where_scores_lie_far_above_the_calibration():
     torch.manual_seed(0)

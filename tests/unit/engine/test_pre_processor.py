@@ -8,6 +8,8 @@ from torchvision.transforms.v2 import Compose, Normalize, Resize
 
 from anomalib_vmpfd.engine.pre_processor import AntialiasedPreProcessor, antialiased_resize
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.mark.parametrize("shape", [(512, 512), (37, 400), (64, 48), (640, 30)])
 def test_the_exportable_resize_is_that_of_torch(shape):

@@ -9,6 +9,8 @@ from torch import nn
 from anomalib_vmpfd.nn.fold_batch_norm import fold_batch_norms
 from anomalib_vmpfd.nn.patch_descriptor import PatchDescriptor
 
+pytestmark = pytest.mark.numeric
+
 
 def disturb(module: nn.Module) -> None:
     """Batch norms as after a training; new ones would change nothing."""

@@ -17,6 +17,8 @@ from anomalib_vmpfd.nn.grid import (
 )
 from anomalib_vmpfd.nn.patch_descriptor import PatchDescriptor
 
+pytestmark = pytest.mark.numeric
+
 
 def test_interpolation_agrees_with_torch_on_edge_to_edge_cells():
     values = torch.randn(1, 1, 8, 8)

@@ -9,6 +9,8 @@ from torch import nn
 
 from anomalib_vmpfd.nn.image_decoder import TransposedConvDecoder
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.mark.parametrize("scale", [1, 4, 32, 64])
 def test_image_is_scale_times_the_features_within_tanh(scale: int) -> None:

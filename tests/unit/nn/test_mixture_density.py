@@ -9,6 +9,8 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Mul
 
 from anomalib_vmpfd.nn.mixture_density import MixtureDensityHead
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture
 def head() -> MixtureDensityHead:

@@ -11,6 +11,8 @@ from scipy.spatial.distance import cdist
 
 from anomalib_vmpfd.nn.prototype_mixture import PrototypeMixtureHead, farthest_points
 
+pytestmark = pytest.mark.numeric
+
 
 def test_score_is_the_distance_to_the_nearest_prototype():
     torch.manual_seed(0)

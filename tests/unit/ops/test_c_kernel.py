@@ -4,9 +4,11 @@
 """Building, threading and doing without the C kernel; its numbers are in test_selective_scan.py."""
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from torch import Tensor
 
 from anomalib_vmpfd.ops.selective_scan import c_kernel, selective_scan
 
+# not `numeric`: no variable holds the kernel to a lower instruction set, so a test below builds it for each
 pytestmark = pytest.mark.skipif(
     not any(map(shutil.which, ("cc", "gcc", "clang"))),
     reason="the C kernel needs a C compiler",
@@ -93,6 +96,19 @@ def test_broken_compiler_and_broken_library_are_survived(tmp_path: Path, monkeyp
 @pytest.mark.parametrize("states", [1, 7, 64])
 def test_any_number_of_states_is_exact(states: int) -> None:
     arguments = inputs(states=states)
+    exact = gradients([x.double() for x in arguments], "reference")
+    for value, target in zip(gradients(arguments, "c"), exact, strict=True):
+        assert (value - target).abs().max() < 2e-6 * target.abs().max()
+
+
+@pytest.mark.skipif(platform.machine() not in {"x86_64", "AMD64"}, reason="the flags are those of x86")
+@pytest.mark.parametrize("without", [["avx512f"], ["fma"], ["avx2", "fma"], ["avx"]], ids="-".join)
+def test_every_instruction_set_that_the_processor_has_is_exact(without, tmp_path, monkeypatch):
+    """Vectors of 4, 8 and 16 numbers sum in another order, and without FMA every product is rounded."""
+    monkeypatch.setattr(c_kernel, "user_cache_path", lambda name: tmp_path / name)
+    monkeypatch.setattr(c_kernel, "FLAGS", (*c_kernel.FLAGS, *(f"-mno-{name}" for name in without)))
+    monkeypatch.setattr(c_kernel, "_library", cache(c_kernel._library.__wrapped__))
+    arguments = inputs()
     exact = gradients([x.double() for x in arguments], "reference")
     for value, target in zip(gradients(arguments, "c"), exact, strict=True):
         assert (value - target).abs().max() < 2e-6 * target.abs().max()

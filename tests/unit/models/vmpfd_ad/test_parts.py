@@ -12,6 +12,8 @@ from anomalib_vmpfd.nn.grid import CellGeometry
 from anomalib_vmpfd.models.vmpfd_ad.anomaly_map import AnomalyMapGenerator, CellMap, PlaceStatistics
 from anomalib_vmpfd.models.vmpfd_ad.loss import VmpfdAdLoss, reconstruction_terms
 
+pytestmark = pytest.mark.numeric
+
 
 def test_reconstruction_terms_are_equation_4_and_the_ssim_of_scikit_image():
     generator = np.random.default_rng(0)

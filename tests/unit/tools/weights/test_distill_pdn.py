@@ -60,6 +60,8 @@ def _command(repository: Path, inputs: Path, out: Path, *extra: str) -> list[str
         "--evaluate-seconds": 0,
         "--checkpoint-seconds": 0,
         "--threads": 1,
+        # "auto" would let the processor decide what the numbers are compared at
+        "--precision": "float32",
     }
     flat = [str(part) for pair in options.items() for part in pair]
     return [
@@ -112,26 +114,46 @@ def test_a_killed_run_continues_to_the_same_weights(repository, inputs, tmp_path
         distill_pdn.main()
 
 
-def _distillation(inputs, tmp_path, monkeypatch, repository):
+def _distillation(inputs, tmp_path, monkeypatch, repository, *extra: str):
     import distill_pdn
 
-    monkeypatch.setattr(sys, "argv", _command(repository, inputs, tmp_path)[1:])
-    return distill_pdn, distill_pdn.Distillation(distill_pdn.parse_args())
+    monkeypatch.setattr(sys, "argv", _command(repository, inputs, tmp_path, *extra)[1:])
+    return distill_pdn.Distillation(distill_pdn.parse_args())
 
 
-def test_student_is_anomalibs_network(inputs, tmp_path, monkeypatch, repository):
-    _, run = _distillation(inputs, tmp_path, monkeypatch, repository)
+@pytest.mark.parametrize("native", [True, False])
+def test_the_hardware_decides_only_where_no_precision_is_given(inputs, tmp_path, monkeypatch, repository, native):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+    for precision, bf16 in (("auto", native), ("bf16", True), ("float32", False)):
+        run = _distillation(inputs, tmp_path, monkeypatch, repository, "--precision", precision)
+        assert run.bf16 == bf16
+        with run.autocast():
+            assert torch.is_autocast_enabled("cpu") == bf16
+
+
+@pytest.mark.numeric
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_student_is_anomalibs_network(inputs, tmp_path, monkeypatch, repository, precision):
+    run = _distillation(inputs, tmp_path, monkeypatch, repository, "--precision", precision)
     run.initialise()
     run.params["conv4.weight"].normal_(std=0.02)
     network = SmallPatchDescriptionNetwork(384)
     network.load_state_dict(run.weights(run.params))
     image = torch.rand(2, 3, 64, 80)
     with torch.no_grad():
-        torch.testing.assert_close(run.predict(run.params, image), network(image), rtol=1e-3, atol=1e-4)
+        seen, expected = run.predict(run.params, image), network(image)
+    if precision == "float32":
+        torch.testing.assert_close(seen, expected, rtol=1e-3, atol=1e-4)
+    else:
+        # inputs, weights and results of four convolutions in a row keep eight bits each
+        assert 2**-12 < (seen - expected).norm() / expected.norm() < 2**-6
 
 
-def test_initialisation_gives_unit_variance(inputs, tmp_path, monkeypatch, repository):
-    _, run = _distillation(inputs, tmp_path, monkeypatch, repository)
+@pytest.mark.numeric
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_initialisation_gives_unit_variance(inputs, tmp_path, monkeypatch, repository, precision):
+    run = _distillation(inputs, tmp_path, monkeypatch, repository, "--precision", precision)
     run.initialise()
     w = run.weights(run.params)
     x = run.crops.batch(2, run.args.seed, 1, 0)
@@ -153,6 +175,7 @@ def test_crops_are_a_function_of_their_key(inputs):
     assert not set(crops.train) & set(crops.held_out)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(("kernel", "size"), [(4, (26, 31)), (3, (20, 17)), (4, (7, 9))])
 def test_winograd_is_the_convolution_and_its_gradient(kernel, size):
     import winograd
@@ -183,6 +206,7 @@ def test_teacher_is_sampled_at_the_centres_of_the_pdns_cells():
         torch.testing.assert_close(sampled, 2 * (4 * torch.arange(56.0) + 16.5), atol=1e-2, rtol=0)
 
 
+@pytest.mark.numeric
 def test_folded_batch_normalisation_changes_nothing():
     from pdn_teacher import fold_batch_norm
 
