@@ -27,7 +27,13 @@ def run(root: Path, output: Path, devices: int, accelerator: str = "cpu") -> Non
         val_split_mode="none",
         seed=0,
     )
-    model = VmpfdAd(image_size=(64, 64), depth=1, dim=32, num_components=128, epochs=3, visualizer=False)
+    model = VmpfdAd(
+        image_size=(64, 64),
+        encoder_args={"depth": 1, "dim": 32},
+        density_args={"num_components": 128},
+        epochs=3,
+        visualizer=False,
+    )
     engine = Engine(
         accelerator=accelerator,
         devices=devices,

@@ -18,8 +18,8 @@ from PIL import Image
 
 from anomalib_vmpfd import VmpfdAd, register
 from anomalib_vmpfd.anomaly.scale import bounded
-from anomalib_vmpfd.engine.post_processor import RankPreservingPostProcessor
 from anomalib_vmpfd.engine.fit_summary import next_command
+from anomalib_vmpfd.engine.post_processor import RankPreservingPostProcessor
 from anomalib_vmpfd.plotting import HeatmapVisualizer, Panel, heatmap_figure, to_picture
 from anomalib_vmpfd.plotting.figures import principal_colors
 from anomalib_vmpfd.plotting.threshold import pixel_threshold
@@ -87,7 +87,9 @@ def test_the_threshold_at_the_colour_bar_is_the_one_of_the_masks():
 
 def test_pictures_of_a_test_keep_the_names_of_their_images(tmp_path):
     names = ["good/000.jpg", "broken/ü 部品.png", "broken/" + "n" * 250 + ".png"]
-    model = VmpfdAd(image_size=(64, 64), depth=1, dim=16, num_components=16).eval()
+    model = VmpfdAd(
+        image_size=(64, 64), encoder_args={"depth": 1, "dim": 16}, density_args={"num_components": 16}
+    ).eval()
     batch = ImageBatch(image=torch.rand(3, 3, 64, 64), image_path=[f"/data/parts/test/{name}" for name in names])
     batch.update(gt_mask=torch.zeros(3, 64, 64), gt_label=torch.tensor([0, 1, 1]))
     with torch.inference_mode():
