@@ -3,10 +3,9 @@
 
 """The summary that is logged at the end of a training: thresholds, checkpoint and the command to predict with it."""
 
-import inspect
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
@@ -42,24 +41,9 @@ def log_fit_summary(module: "AnomalibModule") -> None:
 
 
 def next_command(module: "AnomalibModule", checkpoint: str) -> str:
-    """Command that predicts with a checkpoint; names every argument of the model that is not the default."""
-    defaults = inspect.signature(type(module).__init__).parameters
-    words = ["anomalib", "predict", "--model", type(module).__name__]
-    for name, value in module.hparams.items():
-        if name in defaults and _plain(value) != _plain(defaults[name].default):
-            words += [f"--model.{name}", _argument(value)]
-    words += ["--ckpt_path", checkpoint]
+    """Command that predicts with a checkpoint, which describes the model itself."""
+    words = ["anomalib", "predict", "--model", type(module).__name__, "--ckpt_path", checkpoint]
     return shlex.join(words) + " --data <image or folder>"
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _argument(value: Any) -> str:  # noqa: ANN401
-    if value is None:
-        return "null"
-    return str(value) if isinstance(value, str) else str(_plain(value)).replace("'", '"').replace(" ", "")
 
 
 def _short(path: str | Path) -> str:

@@ -84,7 +84,7 @@ class PrototypeMixtureHead(nn.Module):
     def fit_spreads(self, distances: Tensor, nearest: Tensor) -> Tensor:
         """Learn how far normal cells lie from each prototype that is nearest to them: mean and standard deviation.
 
-        Edges and other restless parts lie far from their prototypes wherever they are in the image, plain ones near.
+        Cells at edges and of other high-variance parts lie far from their prototypes at any location, others near.
 
         Args:
             distances (Tensor): Distances of the cells of normal images to the nearest prototype, each image by the

@@ -3,22 +3,18 @@
 
 """Pictures: nothing is clipped, equal values have equal colours, and the outline is that of the threshold."""
 
-import shlex
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from anomalib.cli.cli import AnomalibCLI
 from anomalib.data import ImageBatch, ImageItem
 from matplotlib.colors import Normalize
 from matplotlib.text import Text
 from PIL import Image
 
-from anomalib_vmpfd import VmpfdAd, register
+from anomalib_vmpfd import VmpfdAd
 from anomalib_vmpfd.anomaly.scale import bounded
-from anomalib_vmpfd.engine.fit_summary import next_command
 from anomalib_vmpfd.engine.post_processor import RankPreservingPostProcessor
 from anomalib_vmpfd.plotting import HeatmapVisualizer, Panel, heatmap_figure, to_picture
 from anomalib_vmpfd.plotting.figures import principal_colors
@@ -136,24 +132,6 @@ def test_principal_colors_tell_groups_of_features_apart():
     red = principal_colors(features)[..., 0]
     assert abs(red[kind].mean() - red[~kind].mean()) > 0.9
     assert red[kind].std() < 0.05
-
-
-def test_the_next_command_builds_the_same_model():
-    """Parsed by anomalib's own command line."""
-    register()
-    given = {"image_size": (64, 96), "dim": 32, "branches": "density", "map_weights": (1.0, 0.0), "train_cells": None}
-    model = VmpfdAd(**given)
-    command = next_command(model, "a folder/model.ckpt")
-    assert command.endswith(" --ckpt_path 'a folder/model.ckpt' --data <image or folder>")
-    words = shlex.split(command.replace(" --data <image or folder>", " --data parts"))
-    assert words[0] == "anomalib"
-    cli = AnomalibCLI(args=["predict", "--model", "VmpfdAd", "--data", "parts"], run=False)
-    parsed = cli.parser.parse_args(words[1:]).predict.model.init_args
-    expected = {name: list(v) if isinstance(v, tuple) else v for name, v in model.hparams.items() if name in parsed}
-    built = {name: list(v) if isinstance(v, tuple) else v for name, v in parsed.items() if name in expected}
-    assert len(built) > 30
-    assert built == expected
-    assert Path("a folder/model.ckpt") == Path(cli.parser.parse_args(words[1:]).predict.ckpt_path)
 
 
 def test_the_colour_bar_is_labelled_at_its_ends_on_any_scale():
