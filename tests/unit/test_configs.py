@@ -53,9 +53,7 @@ def readme_command(name: str) -> list[str]:
     return shlex.split(re.search(rf"^anomalib (train --config configs/{name}.*)$", text, re.MULTILINE)[1])
 
 
-def test_the_readmes_command_is_the_papers_protocol(
-    cli: AnomalibCLI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_readmes_command_is_the_papers_protocol(cli: AnomalibCLI, monkeypatch: pytest.MonkeyPatch) -> None:
     """Table 1: batches of 48, 200 epochs, AdamW at 0.001; nine tenths of the normals are learnt, not 81 %."""
     monkeypatch.chdir(REPOSITORY)
     config = cli.parser.parse_args(readme_command("vmpfd_ad_paper"))

@@ -19,7 +19,7 @@ def descriptor() -> PatchDescriptor:
     return PatchDescriptor("pdn_small", SIZE)
 
 
-def described(descriptor: PatchDescriptor, targets: torch.Tensor, dim: int = 16) -> Features:
+def described(targets: torch.Tensor, dim: int = 16) -> Features:
     return Features(torch.zeros(len(targets), 3, *SIZE), targets, targets, torch.zeros(len(targets), dim, 2, 2))
 
 
@@ -28,11 +28,11 @@ def test_descriptors_of_normals_are_reconstructed_from_their_code_and_others_are
     branch = DescriptorReconstruction(SIZE, descriptor, VimTokenEncoder(SIZE, descriptor, dim=16, depth=0), code=4)
     basis = torch.randn(4, descriptor.channels * 4)
     normals = (torch.randn(40, 4) @ basis).view(40, descriptor.channels, 2, 2)
-    branch.fit([(described(descriptor, normals), torch.arange(40))])
-    (known,) = branch.score(described(descriptor, normals[:5]))
+    branch.fit([(described(normals), torch.arange(40))])
+    (known,) = branch.score(described(normals[:5]))
     assert known.shape == (5, 2, 2)
     assert known.max() < 1e-2
-    (other,) = branch.score(described(descriptor, torch.randn(5, descriptor.channels, 2, 2)))
+    (other,) = branch.score(described(torch.randn(5, descriptor.channels, 2, 2)))
     assert other.min() > 0.5
 
 
