@@ -40,11 +40,11 @@ docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 notebooks: $(STAMP)
-	$(BIN)/python scripts/run_notebooks.py notebooks/*.ipynb
+	$(BIN)/python tools/release/run_notebooks.py notebooks/*.ipynb
 
 reliability: $(STAMP)
-	$(BIN)/python scripts/compatibility.py
-	$(BIN)/python scripts/reliability_report.py
+	$(BIN)/python tools/release/compatibility.py
+	$(BIN)/python tools/release/reliability_report.py
 
 clean:
 	rm -rf $(VENV) build dist datasets/sample results/VmpfdAd/SampleParts .mypy_cache .pytest_cache .ruff_cache

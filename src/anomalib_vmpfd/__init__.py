@@ -1,7 +1,7 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""VMPFD-AD as a native model of anomalib.
+"""Vision-Mamba anomaly detection as native models of anomalib.
 
 The names below are resolved on first use, so that ``import anomalib_vmpfd`` imports neither torch nor anomalib: the
 package is imported at every start of the interpreter by the autoload hook (see :mod:`anomalib_vmpfd._autoload`).
@@ -22,14 +22,12 @@ if TYPE_CHECKING:
     from anomalib_vmpfd.registration import register
 
 __version__ = "0.1.0"
-__all__ = ["MVTec", "SampleParts", "VmpfdAd", "register"]
+__all__ = ["DATAMODULES", "MODELS", "MVTec", "SampleParts", "VmpfdAd", "register"]
 
-_ORIGIN = {
-    "MVTec": "anomalib_vmpfd.data.mvtec",
-    "SampleParts": "anomalib_vmpfd.data.sample_parts",
-    "VmpfdAd": "anomalib_vmpfd.models.vmpfd_ad.lightning_model",
-    "register": "anomalib_vmpfd.registration",
-}
+# the modules that define them; registration, command line and the contract tests take what is listed here
+MODELS = {"VmpfdAd": "anomalib_vmpfd.models.vmpfd_ad.lightning_model"}
+DATAMODULES = {"MVTec": "anomalib_vmpfd.data.mvtec", "SampleParts": "anomalib_vmpfd.data.sample_parts"}
+_ORIGIN = {**MODELS, **DATAMODULES, "register": "anomalib_vmpfd.registration"}
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401

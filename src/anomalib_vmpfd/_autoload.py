@@ -43,7 +43,7 @@ def _register() -> None:
         register()
     except Exception as error:  # noqa: BLE001 - whatever is wrong here must not break anomalib
         msg = (
-            f"anomalib-vmpfd could not register its names, VmpfdAd is not available and anomalib works without it: "
+            f"anomalib-vmpfd could not register its models, and anomalib works without them: "
             f"{type(error).__name__}: {error}. Set ANOMALIB_VMPFD_AUTOLOAD=0 to switch the plugin off."
         )
         try:

@@ -13,7 +13,8 @@ usage: anomalib-vmpfd COMMAND ...
   sample --root DIR         write generated sample parts in the layout of MVTec AD
   benchmark --config FILE   train and compare models side by side, with a report
 
-Every other command is anomalib's own, with VmpfdAd and MVTec registered, also where the autoload hook is off:
+Every other command is anomalib's own, with the models and datamodules of this package registered, also where the
+autoload hook is off. A --ckpt_path of this package's models needs no --model:
 """
 
 
@@ -43,8 +44,26 @@ def main(argv: list[str] | None = None) -> int:
     from anomalib.cli.cli import AnomalibCLI, configure_logger
 
     configure_logger()
-    AnomalibCLI(args=argv or ["--help"])
+    AnomalibCLI(args=_with_model(argv) or ["--help"])
     return 0
+
+
+def _with_model(argv: list[str]) -> list[str]:
+    """Name the model of ``--ckpt_path`` where no ``--model`` is given; a checkpoint says by itself what it is."""
+    given = dict.fromkeys(word.split("=", 1)[0] for word in argv)
+    if "--ckpt_path" not in given or "--model" in given or "--config" in given or "-c" in given:
+        return argv
+    # `--ckpt_path X` and `--ckpt_path=X`
+    words = [part for word in argv for part in (word.split("=", 1) if word.startswith("--ckpt_path=") else [word])]
+    position = words.index("--ckpt_path") + 1
+    path = Path(words[position]) if position < len(words) else None
+    if path is None or not path.is_file():
+        return argv
+
+    from anomalib_vmpfd.engine.rebuild import model_of
+
+    name = model_of(path)
+    return argv if name is None else [argv[0], "--model", name, *argv[1:]]
 
 
 def _sample(argv: list[str]) -> int:

@@ -1,10 +1,11 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The plugin's names in anomalib: ``VmpfdAd``, ``MVTec`` and ``SampleParts``."""
+"""The plugin's names in anomalib: its models and datamodules."""
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 from packaging.specifiers import SpecifierSet
 
@@ -17,7 +18,7 @@ SUPPORTED_ANOMALIB = SpecifierSet(">=2.7,<2.8")
 
 
 def register() -> None:
-    """Make ``VmpfdAd``, ``MVTec`` and ``SampleParts`` known to anomalib by their short names.
+    """Make the models and datamodules of this package known to anomalib by their short names.
 
     Importing the classes is enough for anomalib's command line, ``get_model(str)`` and ``list_models``, which look
     among the subclasses; ``get_model(dict)``, ``get_datamodule`` and ``anomalib benchmark`` look for attributes of
@@ -39,11 +40,11 @@ def register() -> None:
     # `import anomalib.models` would ask `anomalib` for an attribute that the hook comes too early for.
     from anomalib import data, models
 
-    for base, name, namespaces in (
-        (models.AnomalibModule, "VmpfdAd", (models, models.image)),
-        (data.AnomalibDataModule, "MVTec", (data,)),
-        (data.AnomalibDataModule, "SampleParts", (data,)),
-    ):
+    listed: list[tuple[Any, str, tuple[Any, ...]]] = [
+        (models.AnomalibModule, name, (models, models.image)) for name in anomalib_vmpfd.MODELS
+    ]
+    listed += [(data.AnomalibDataModule, name, (data,)) for name in anomalib_vmpfd.DATAMODULES]
+    for base, name, namespaces in listed:
         other = next((c for c in _subclasses(base) if c.__name__ == name and not c.__module__.startswith(_OWN)), None)
         if other is not None:
             logger.info(f"{name} is {other.__module__}.{name}; the plugin's class of that name is not registered.")

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Real processes that are killed, starved and doubled; ``scripts/reliability_report.py`` runs them many times."""
+"""Real processes that are killed, starved and doubled; ``tools/release/reliability_report.py`` runs them many times."""
 
 import sys
 from pathlib import Path

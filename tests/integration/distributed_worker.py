@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from anomalib.engine import Engine
+from state_comparison import BeforeTraining
 
 from anomalib_vmpfd import SampleParts, VmpfdAd
 
@@ -34,6 +35,7 @@ def run(root: Path, output: Path, devices: int, accelerator: str = "cpu") -> Non
         epochs=3,
         visualizer=False,
     )
+    before = BeforeTraining()
     engine = Engine(
         accelerator=accelerator,
         devices=devices,
@@ -42,10 +44,12 @@ def run(root: Path, output: Path, devices: int, accelerator: str = "cpu") -> Non
         logger=False,
         limit_val_batches=0,
         enable_progress_bar=False,
+        callbacks=[before],
     )
     engine.fit(model, datamodule=datamodule)
     rank = engine.trainer.global_rank
     torch.save(model.state_dict(), output / f"state-{devices}-{rank}.pt")
+    (output / f"kinds-{devices}-{rank}.json").write_text(json.dumps(before.kinds(model)), encoding="utf-8")
     metrics = engine.test(model, datamodule=datamodule, verbose=False)[0]
     (output / f"metrics-{devices}-{rank}.json").write_text(json.dumps(metrics), encoding="utf-8")
 

@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 import torch
 from distributed_worker import run
+from state_comparison import BeforeTraining, assert_same_training
+from torch import nn
 
 
 @pytest.fixture(scope="module")
@@ -42,16 +44,11 @@ def test_every_process_ends_with_the_same_model(trainings):
 
 def test_two_processes_learn_and_calibrate_what_one_does(trainings):
     alone, together = (torch.load(trainings / f"state-{devices}-0.pt") for devices in (1, 2))
-    assert alone.keys() == together.keys()
-    for name in alone:
-        value, other = (state[name].nan_to_num() for state in (alone, together))
-        if name.endswith(("prototypes", "descriptor.mean", "descriptor.std")):
-            torch.testing.assert_close(other, value, rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
-        elif "threshold" in name or "quantiles" in name or "_cells." in name:
-            torch.testing.assert_close(other, value, rtol=2e-2, atol=2e-2, msg=lambda m, n=name: f"{n}: {m}")
-        else:
-            # Adam turns the sign of a gradient near zero into a whole step, so single weights may differ
-            assert (other.float() - value.float()).norm() <= 0.3 * value.float().norm() + 1e-6, name
+    kinds = [json.loads(path.read_text()) for path in sorted(trainings.glob("kinds-*.json"))]
+    assert len(kinds) == 3
+    assert all(other == kinds[0] for other in kinds)
+    assert set(kinds[0].values()) == {"frozen", "fitted", "calibrated", "trained"}
+    assert_same_training(together, alone, kinds[0])
 
 
 def test_two_processes_reach_the_same_test_metrics(trainings):
@@ -59,3 +56,39 @@ def test_two_processes_reach_the_same_test_metrics(trainings):
     assert metrics[0]["image_AUROC"] > 0.7
     for other in metrics[1:]:
         assert other == pytest.approx(metrics[0], abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "most", "too_much"),
+    [("frozen", 0.0, 1e-6), ("fitted", 5e-5, 0.01), ("calibrated", 0.01, 0.1), ("trained", 0.2, 0.4)],
+)
+def test_the_comparison_notices_what_it_must(kind, most, too_much):
+    expected = {"one": torch.rand(50, generator=torch.Generator().manual_seed(0)) + 1.0, "other": torch.ones(3)}
+    kinds = {"one": kind, "other": "frozen"}
+    assert_same_training(expected | {"one": expected["one"] * (1 + most)}, expected, kinds)
+    with pytest.raises(AssertionError, match="one"):
+        assert_same_training(expected | {"one": expected["one"] * (1 + too_much)}, expected, kinds)
+    with pytest.raises(AssertionError):
+        assert_same_training(expected, expected, {"one": kind})
+
+
+def test_a_tensor_of_no_known_kind_is_an_error():
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.backbone = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1), requires_grad=False)
+            self.register_buffer("prototypes", torch.ones(2))
+            self.register_buffer("quantiles", torch.zeros(2))
+            self.model = nn.Module()
+            self.model.register_buffer("quantiles", torch.zeros(2))
+
+    model, before = Model(), BeforeTraining()
+    before.on_train_batch_start(None, model, None, 0)
+    with pytest.raises(AssertionError, match=r"model\.quantiles is calibrated"):
+        before.kinds(model)  # listed, yet nothing sets it
+    model.model.quantiles += 1
+    known = {"weight": "trained", "backbone": "frozen", "prototypes": "fitted", "model.quantiles": "calibrated"}
+    assert before.kinds(model) == known | {"quantiles": "fitted"}
+    model.prototypes += 1
+    with pytest.raises(AssertionError, match="prototypes is fitted"):
+        before.kinds(model)  # set while training, yet not listed

@@ -80,7 +80,7 @@ def small() -> Iterator[None]:
 def place(tmp_path_factory: pytest.TempPathFactory, sample_root: Path) -> Path:
     """What a clone holds, the sample parts, and a user's folder as the pages describe it: where the commands run."""
     folder = tmp_path_factory.mktemp("clone")
-    for name in ("configs", "scripts", "notebooks"):
+    for name in ("configs", "tools", "notebooks"):
         shutil.copytree(REPOSITORY / name, folder / name)
     shutil.copytree(sample_root, folder / "datasets" / "sample")
     washer = sample_root / "washer"

@@ -26,7 +26,7 @@ def test_runs_from_a_clean_kernel(path, tmp_path):
     """By the command that the committed outputs come from."""
     copied = tmp_path / path.name
     shutil.copy(path, copied)
-    command = [sys.executable, REPOSITORY / "scripts" / "run_notebooks.py", copied]
+    command = [sys.executable, REPOSITORY / "tools" / "release" / "run_notebooks.py", copied]
     ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=900)
     assert ended.returncode == 0, ended.stderr[-3000:]
     notebook, committed = (nbformat.read(file, as_version=4) for file in (copied, path))

@@ -45,8 +45,8 @@ class Normals(Protocol):
 class Branch(nn.Module):
     """One anomaly map: raw scores in cells of its own, and how they become a map of the image.
 
-    A subclass gives ``score`` and ``anomaly_map``, and what else it needs of the rest. Raw scores are a tuple of tensors
-    whose first axis is the batch, so that those of several batches can be concatenated.
+    A subclass gives ``score`` and ``anomaly_map``, and what else it needs of the rest. Raw scores are a tuple of
+    tensors whose first axis is the batch, so that those of several batches can be concatenated.
     """
 
     title = "Anomaly map"
@@ -54,7 +54,7 @@ class Branch(nn.Module):
     def fit(self, normals: Normals) -> None:
         """Learn what needs no gradient, as prototypes and components; by default nothing."""
 
-    def score_left_out(self, normals: Normals, *, thresholds: bool) -> tuple[Tensor, ...] | None:
+    def score_left_out(self, normals: Normals, *, thresholds: bool) -> tuple[Tensor, ...] | None:  # noqa: PLR6301
         """Raw scores of images that :meth:`fit` saw, each as if it had not been there (leave one image out).
 
         Args:
@@ -66,6 +66,7 @@ class Branch(nn.Module):
             no single image.
         """
         del normals, thresholds
+        return None
 
     def loss(self, features: Features) -> dict[str, Tensor]:  # noqa: PLR6301
         """Terms of the loss, scalars with their weights, by name; by default none."""

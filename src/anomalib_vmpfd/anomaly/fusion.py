@@ -43,6 +43,7 @@ class QuantileFusion(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Normalise the maps of all branches, ``(B, 1, H, W)`` each, and fuse them to one of the same shape."""
         weighted = [
-            weight * self.normalize(branch, m) for branch, (weight, m) in enumerate(zip(self.weights, maps, strict=True))
+            weight * self.normalize(branch, m)
+            for branch, (weight, m) in enumerate(zip(self.weights, maps, strict=True))
         ]
         return sum(weighted[1:], weighted[0])

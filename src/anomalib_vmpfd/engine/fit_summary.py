@@ -41,7 +41,7 @@ def log_fit_summary(module: "AnomalibModule") -> None:
 
 
 def next_command(module: "AnomalibModule", checkpoint: str) -> str:
-    """Command that predicts with a checkpoint, which describes the model itself."""
+    """Command that predicts with a checkpoint, which describes the model by itself."""
     words = ["anomalib", "predict", "--model", type(module).__name__, "--ckpt_path", checkpoint]
     return shlex.join(words) + " --data <image or folder>"
 

@@ -39,7 +39,7 @@ def check_images_in_unit_range(images: Any) -> None:  # noqa: ANN401
     if images.numel() and ((images < -TOLERANCE) | (images > 1 + TOLERANCE)).any():
         finite = images[images.isfinite()]
         msg = (
-            f"Images must lie in [0, 1], these go from {finite.min():.3g} to {finite.max():.3g}; divide 8-bit values by "
-            "255, and do not normalise for a backbone: the model does that itself."
+            f"Images must lie in [0, 1], these go from {finite.min():.3g} to {finite.max():.3g}; divide 8-bit values "
+            "by 255, and do not normalise for a backbone: the model does that itself."
         )
         raise ValueError(msg)

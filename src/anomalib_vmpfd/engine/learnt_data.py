@@ -67,6 +67,7 @@ class LearntImages:
         self._reading = (image_size, pre_processor, device, show)
 
     def __len__(self) -> int:
+        """Number of images."""
         return len(self._numbers)
 
     def __iter__(self) -> Iterator[tuple[Batch, Tensor]]:

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What every one-class model of this package shares, as a mixin before anomalib's module.
+"""Training of one-class models, as a mixin before anomalib's module.
 
 Example:
     >>> from anomalib.models.components import AnomalibModule
@@ -12,37 +12,28 @@ Example:
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from anomalib import LearningType
 from anomalib.data import Batch, InferenceBatch
-from anomalib.pre_processing import PreProcessor
 from lightning import seed_everything
-from lightning.pytorch import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from torchvision.transforms.v2 import Compose, Resize
 
-from anomalib_vmpfd.plotting import HeatmapVisualizer
-
-from .checkpoint_io import keep_checkpoints_whole, readable
 from .fit_summary import log_fit_summary
-from .image_errors import ImageErrors
 from .image_range import check_images_in_unit_range
+from .interface import InterfaceMixin
 from .learnt_data import LearntImages, read, train_on
 from .normal_images import NormalImages
-from .post_processor import RankPreservingPostProcessor, Threshold
-from .pre_processor import AntialiasedPreProcessor
-from .rebuild import describe, rebuild
+from .post_processor import RankPreservingPostProcessor
 from .recipe import apply_recipe_length, wants_recipe_length
 from .unseeded_split import warn_of_unseeded_split
 
 
-class CalibratedMixin(nn.Module):
+class CalibratedMixin(InterfaceMixin):
     """Training of a one-class model that takes scales and thresholds from normal training images alone.
 
     It holds normal images out, seeds every step, shares what is learnt between the processes of a distributed training,
@@ -72,8 +63,6 @@ class CalibratedMixin(nn.Module):
         self._recipe_applies = False
         self._started = False
         self._calibrated_step = -1
-
-    # What a model implements
 
     def load_pretrained(self) -> None:
         """Load pre-trained weights; called at the start of a training unless a checkpoint brought them."""
@@ -117,35 +106,6 @@ class CalibratedMixin(nn.Module):
             anomaly_map=torch.cat([seen.anomaly_map for seen in observed]),
         )
 
-    # anomalib's interface
-
-    @classmethod
-    def configure_pre_processor(cls, image_size: tuple[int, int] | None = None) -> PreProcessor:
-        """Resize only: models take images in [0, 1] and normalise them as their networks need.
-
-        Args:
-            image_size (tuple[int, int] | None): Height and width in pixels. Defaults to ``(256, 256)``.
-
-        Returns:
-            PreProcessor: Pre-processor with one resize.
-        """
-        return AntialiasedPreProcessor(Compose([Resize(tuple(image_size or (256, 256)), antialias=True)]))
-
-    @classmethod
-    def configure_post_processor(
-        cls,
-        threshold: Threshold = "normals",
-        image_fpr: float = 0.02,
-        pixel_fpr: float = 0.005,
-    ) -> RankPreservingPostProcessor:
-        """Thresholds from normals; arguments as those of :class:`RankPreservingPostProcessor`."""
-        return RankPreservingPostProcessor(threshold, image_fpr, pixel_fpr)
-
-    @classmethod
-    def configure_visualizer(cls) -> HeatmapVisualizer:
-        """Pictures of what every branch saw."""
-        return HeatmapVisualizer()
-
     @property
     def trainer_arguments(self) -> dict[str, Any]:
         """No sanity check: its two batches would calibrate an untrained model."""
@@ -156,40 +116,15 @@ class CalibratedMixin(nn.Module):
         """The model learns from normal images alone."""
         return LearningType.ONE_CLASS
 
-    def configure_callbacks(self) -> list[Callback]:
-        """Add the callback that names images which cannot be read."""
-        return [*super().configure_callbacks(), ImageErrors()]
-
-    def forward(self, batch: Tensor, *args: Any, **kwargs: Any) -> InferenceBatch:  # noqa: ANN401
-        """Scores, maps, labels and masks of images in [0, 1] of shape ``(B, 3, H, W)``, of any size."""
-        check_images_in_unit_range(batch)
-        return super().forward(batch, *args, **kwargs)
-
-    # Checkpoints
-
-    @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: str | Path, **kwargs: Any) -> "CalibratedMixin":  # noqa: ANN401
-        """Load a checkpoint without running code from it; a damaged one is named."""
-        with readable(checkpoint_path):
-            return super().load_from_checkpoint(checkpoint_path, **kwargs)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say in the checkpoint which model it is of."""
-        super().on_save_checkpoint(checkpoint)
-        describe(self, checkpoint)
-
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Become the model that was trained; arguments that contradict the checkpoint are an error."""
-        rebuild(self, checkpoint)
+        """Train for the recipe's length of the model that the checkpoint is of."""
         super().on_load_checkpoint(checkpoint)
         if self._recipe_applies:
             apply_recipe_length(self.trainer, self.epochs)
 
-    # Training
-
     def setup(self, stage: str) -> None:
-        """Prepare checkpoints and, for a training, its length and its data."""
-        keep_checkpoints_whole(self.trainer)
+        """Prepare the length and the data of a training."""
+        super().setup(stage)
         if stage != "fit":
             return
         self._recipe_applies = wants_recipe_length(self.trainer)
@@ -295,59 +230,9 @@ class CalibratedMixin(nn.Module):
         check_images_in_unit_range(batch.image)
         return batch.update(**self.model(batch.image)._asdict())
 
-    def test_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:  # noqa: ANN401
-        """Add scores and maps to the batch, images in [0, 1] of shape ``(B, 3, H, W)``."""
-        check_images_in_unit_range(batch.image)
-        return super().test_step(batch, *args, **kwargs)
-
-    def predict_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:  # noqa: ANN401
-        """Add scores and maps to the batch, images in [0, 1] of shape ``(B, 3, H, W)``."""
-        check_images_in_unit_range(batch.image)
-        return super().predict_step(batch, *args, **kwargs)
-
     def on_fit_end(self) -> None:
         """Say what was learnt, where it is and what to type next."""
         log_fit_summary(self)
-
-    @torch.no_grad()
-    def explain(self, images: Tensor) -> dict[str, Tensor]:
-        """What each branch of the model saw in images of any size, for models that have an ``explain`` method.
-
-        Args:
-            images (Tensor): Images in [0, 1] of shape ``(B, 3, H, W)`` or ``(3, H, W)``.
-
-        Returns:
-            dict[str, Tensor]: Maps and pictures by name, as ``lam``, ``gam``, ``tam`` and ``score``.
-        """
-        was_training = self.model.training
-        self.model.eval()
-        images = images.to(self.device)
-        images = images if images.ndim == 4 else images[None]
-        check_images_in_unit_range(images)
-        seen = self.model.explain(self.pre_processor(images) if self.pre_processor else images)
-        self.model.train(was_training)
-        return seen
-
-    def to_onnx(
-        self,
-        export_root: Path | str,
-        model_file_name: str = "model",
-        input_size: tuple[int, int] | None = None,
-        **kwargs: Any,  # noqa: ANN401
-    ) -> Path:
-        """Export to ONNX as anomalib does, in an operator set that torch still writes.
-
-        Args:
-            export_root (Path | str): Folder of the export.
-            model_file_name (str): Name of the file without its suffix.
-            input_size (tuple[int, int] | None): Fixed height and width of the images; ``None`` takes any.
-            **kwargs (Any): Further arguments of ``torch.onnx.export``.
-
-        Returns:
-            Path: The file.
-        """
-        # torch writes no older one, and anomalib's request for 14 would end in a page of failed conversions
-        return super().to_onnx(export_root, model_file_name, input_size, **({"opset_version": 18} | kwargs))
 
     @property
     def _reading(self) -> tuple[tuple[int, int] | None, nn.Module | None, torch.device, bool]:

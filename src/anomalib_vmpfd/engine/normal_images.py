@@ -91,7 +91,10 @@ class NormalImages:
             "persistent_workers": loader.persistent_workers,
         }
         # exact types: what a user's own sampler would do is not known
-        plain = type(loader.batch_sampler) is BatchSampler and type(loader.sampler) in {RandomSampler, SequentialSampler}
+        plain = type(loader.batch_sampler) is BatchSampler and type(loader.sampler) in {
+            RandomSampler,
+            SequentialSampler,
+        }
         if not plain:
             kept = _LearntBatches(loader.batch_sampler, set(self.learnt))
             return DataLoader(loader.dataset, batch_sampler=kept, **shared)

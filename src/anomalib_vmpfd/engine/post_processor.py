@@ -3,7 +3,9 @@
 
 """Post-processor with thresholds from normals and a normalisation that keeps every ranking."""
 
-from typing import Literal
+import inspect
+import logging
+from typing import Any, Literal
 
 import torch
 from anomalib.data import Batch
@@ -17,6 +19,9 @@ from .calibration import threshold_at_fpr
 
 BELOW_HALF = 0.5 - 2**-24
 Threshold = Literal["normals", "f1"]
+CALIBRATED = {"threshold", "image_fpr", "pixel_fpr"}
+
+logger = logging.getLogger(__name__)
 
 
 class RankPreservingPostProcessor(PostProcessor):
@@ -35,6 +40,8 @@ class RankPreservingPostProcessor(PostProcessor):
         pixel_fpr (float): False-positive rate for pixels.
         enable_normalization (bool): Normalise scores and maps.
         enable_thresholding (bool): Give labels and masks.
+        image_sensitivity (float): anomalib's shift of the image threshold: 0.5 leaves it, more finds more.
+        pixel_sensitivity (float): The same of the pixel threshold.
 
     Raises:
         ValueError: If a rate is not between 0 and 1 or the kind of threshold is unknown.
@@ -47,8 +54,15 @@ class RankPreservingPostProcessor(PostProcessor):
         pixel_fpr: float = 0.005,
         enable_normalization: bool = True,
         enable_thresholding: bool = True,
+        image_sensitivity: float = 0.5,
+        pixel_sensitivity: float = 0.5,
     ) -> None:
-        super().__init__(enable_normalization=enable_normalization, enable_thresholding=enable_thresholding)
+        super().__init__(
+            enable_normalization=enable_normalization,
+            enable_thresholding=enable_thresholding,
+            image_sensitivity=image_sensitivity,
+            pixel_sensitivity=pixel_sensitivity,
+        )
         if threshold not in {"normals", "f1"}:
             msg = f"Unknown threshold {threshold!r}; choose 'normals' or 'f1'."
             raise ValueError(msg)
@@ -63,6 +77,33 @@ class RankPreservingPostProcessor(PostProcessor):
     @property
     def _checkpoint_config_keys(self) -> tuple[str, ...]:
         return (*super()._checkpoint_config_keys, "threshold", "image_fpr", "pixel_fpr")
+
+    def load_checkpoint_config(self, config: dict[str, Any]) -> None:
+        """Restore the settings of a checkpoint, but for those that were given to this post-processor.
+
+        Args:
+            config (dict[str, Any]): Settings by name, as ``checkpoint_config`` gave them.
+
+        Raises:
+            ValueError: If the kind of threshold or a false-positive rate was given and differs: the checkpoint's
+                thresholds are those of its own.
+        """
+        defaults = {name: p.default for name, p in inspect.signature(type(self).__init__).parameters.items()}
+        given = {
+            key: value
+            for key in self._checkpoint_config_keys
+            if (value := getattr(self, key)) != defaults.get(key, value) and value != config.get(key, value)
+        }
+        if fixed := sorted(given.keys() & CALIBRATED):
+            differences = "; ".join(
+                f"{key}={given[key]}, the checkpoint's thresholds are for {config[key]}" for key in fixed
+            )
+            msg = f"The post-processor was given {differences}. Leave it out, or train again with it."
+            raise ValueError(msg)
+        super().load_checkpoint_config(config)
+        for key, value in given.items():
+            logger.info(f"The post-processor keeps {key}={value}; the checkpoint has {config[key]}.")
+            setattr(self, key, value)
 
     def calibrate(self, scores: Tensor, maps: Tensor) -> None:
         """Set thresholds and ranges from normal images; does nothing for the F1 threshold.

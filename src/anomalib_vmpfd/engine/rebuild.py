@@ -5,9 +5,13 @@
 
 import inspect
 import logging
+from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule
+
+from .checkpoint_io import readable
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +31,23 @@ def describe(module: LightningModule, checkpoint: dict[str, Any]) -> None:
     from anomalib_vmpfd import __version__
 
     checkpoint[KEY] = {"model": type(module).__name__, "version": __version__}
+
+
+def model_of(path: Path) -> str | None:
+    """Name of the model that a checkpoint is of, read without running code.
+
+    Args:
+        path (Path): The checkpoint.
+
+    Returns:
+        str | None: The name; ``None`` where the checkpoint was not saved by a model of this package.
+
+    Raises:
+        CheckpointError: If the file cannot be read as a checkpoint.
+    """
+    with readable(path):
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return checkpoint.get(KEY, {}).get("model")
 
 
 def rebuild(module: LightningModule, checkpoint: dict[str, Any]) -> None:

@@ -13,19 +13,19 @@ class Axis(NamedTuple):
     """Cells along one axis of a feature map.
 
     Attributes:
-        count (int): Number of cells.
+        cells (int): Number of cells.
         stride (float): Distance of neighbouring cells in pixels of the input.
         first (float): Centre of the first cell in pixels of the input; the centre of the first pixel is at 0.
     """
 
-    count: int
+    cells: int
     stride: float
     first: float
 
-    def pooled(self, count: int, ratio: float | None = None) -> "Axis":
+    def pooled(self, cells: int, ratio: float | None = None) -> "Axis":
         """Axis after ``ratio`` neighbouring cells became one; by default all cells are shared out evenly."""
-        ratio = self.count / count if ratio is None else ratio
-        return Axis(count, self.stride * ratio, self.first + self.stride * (ratio - 1) / 2)
+        ratio = self.cells / cells if ratio is None else ratio
+        return Axis(cells, self.stride * ratio, self.first + self.stride * (ratio - 1) / 2)
 
 
 class Grid(NamedTuple):
@@ -33,7 +33,7 @@ class Grid(NamedTuple):
 
     Example:
         >>> pixel_grid((256, 128)).pooled((8, 4)).rows
-        Axis(count=8, stride=32.0, first=15.5)
+        Axis(cells=8, stride=32.0, first=15.5)
     """
 
     rows: Axis
@@ -42,7 +42,7 @@ class Grid(NamedTuple):
     @property
     def shape(self) -> tuple[int, int]:
         """Number of cells ``(h, w)``."""
-        return self.rows.count, self.columns.count
+        return self.rows.cells, self.columns.cells
 
     def pooled(self, shape: tuple[int, int], ratio: float | None = None) -> "Grid":
         """Grid of ``shape`` cells, each the mean of ``ratio`` x ``ratio`` cells of this one; all of them by default."""
@@ -70,7 +70,7 @@ class Resample(nn.Module):
         super().__init__()
         for name, there, here in zip(("rows", "columns"), source, target, strict=True):
             # interpolation and smoothing are linear: one product does both
-            matrix = gaussian_matrix(here.count, sigma) @ resampling_matrix(there, here)
+            matrix = gaussian_matrix(here.cells, sigma) @ resampling_matrix(there, here)
             identity = torch.equal(matrix, torch.eye(*matrix.shape))
             self.register_buffer(name, None if identity else matrix, persistent=False)
 
@@ -87,10 +87,10 @@ def resampling_matrix(source: Axis, target: Axis) -> Tensor:
         target (Axis): Where they are wanted.
 
     Returns:
-        Tensor: Matrix of shape ``(target.count, source.count)`` whose rows sum to one.
+        Tensor: Matrix of shape ``(target.cells, source.cells)`` whose rows sum to one.
     """
-    pooled = max(1, round(source.count * min(1.0, source.stride / target.stride)))
-    return interpolation_matrix(source.pooled(pooled), target) @ pooling_matrix(source.count, pooled)
+    pooled = max(1, round(source.cells * min(1.0, source.stride / target.stride)))
+    return interpolation_matrix(source.pooled(pooled), target) @ pooling_matrix(source.cells, pooled)
 
 
 def interpolation_matrix(source: Axis, target: Axis) -> Tensor:
@@ -101,11 +101,11 @@ def interpolation_matrix(source: Axis, target: Axis) -> Tensor:
         target (Axis): Where they are wanted.
 
     Returns:
-        Tensor: Matrix of shape ``(target.count, source.count)`` whose rows sum to one.
+        Tensor: Matrix of shape ``(target.cells, source.cells)`` whose rows sum to one.
     """
-    points = torch.arange(target.count, dtype=torch.float64) * target.stride + target.first
-    position = ((points - source.first) / source.stride).clamp(0, source.count - 1)
-    return (1 - (position[:, None] - torch.arange(source.count)).abs()).clamp_min(0).float()
+    points = torch.arange(target.cells, dtype=torch.float64) * target.stride + target.first
+    position = ((points - source.first) / source.stride).clamp(0, source.cells - 1)
+    return (1 - (position[:, None] - torch.arange(source.cells)).abs()).clamp_min(0).float()
 
 
 def pooling_matrix(cells: int, pooled: int) -> Tensor:

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from anomalib_vmpfd.weights import PDN_CHANNELS, WeightsError, load_backbone_state_dict, load_pdn_state_dict
 
-
 from .fold_batch_norm import fold_batch_norms
 from .grid import Axis, Grid, Resample
 
@@ -114,10 +113,12 @@ class PatchDescriptor(nn.Module):
             return Grid(*(Axis(count, PDN_STRIDE, (PDN_RECEPTIVE_FIELD - 1) / 2) for count in size))
         strides = [pixels / count for pixels, count in zip(self._image_size, size, strict=True)]
         centres = BUNDLED_CENTRES if self.name == f"timm/{BUNDLED_BACKBONE}" else {}
-        return Grid(*(
-            Axis(count, stride, centres.get(str(layer), (stride - 1) / 2))
-            for count, stride in zip(size, strides, strict=True)
-        ))
+        return Grid(
+            *(
+                Axis(count, stride, centres.get(str(layer), (stride - 1) / 2))
+                for count, stride in zip(size, strides, strict=True)
+            )
+        )
 
     def load_weights(self) -> None:
         """Load the pre-trained weights.
@@ -210,7 +211,7 @@ def _build(name: str, layers: Sequence[str | int] | None) -> nn.Module:
     if not layers and backbone == BUNDLED_BACKBONE:
         layers = BUNDLED_LAYERS
     if not layers:
-        msg = f"descriptor={name!r} needs descriptor_args.layers, the names of its stages, as TimmFeatureExtractor has them."
+        msg = f"descriptor={name!r} needs descriptor_args.layers, names of stages as TimmFeatureExtractor has them."
         raise ValueError(msg)
     extractor = TimmFeatureExtractor(backbone, layers=list(layers), pre_trained=False)
     if len(extractor.layers) != len(layers):

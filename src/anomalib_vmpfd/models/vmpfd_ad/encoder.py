@@ -53,7 +53,9 @@ class TokenEncoder(nn.Module):
         cells: Grid = pixel_grid((height, width)) if reads == "pixels" else descriptor.grid
         self.grid = cells.pooled(shape)
         # size, patch and channels of what the network reads
-        self._input = ((height, width), patch_size, 3) if reads == "pixels" else (shape, 1, descriptor.channels)
+        self._input: tuple[tuple[int, int], int, int] = (
+            ((height, width), patch_size, 3) if reads == "pixels" else (shape, 1, descriptor.channels)
+        )
 
     def target(self, images: Tensor, descriptors: Tensor) -> Tensor:
         """What is encoded, and what a reconstruction gives back.

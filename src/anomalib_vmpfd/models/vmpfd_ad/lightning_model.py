@@ -17,7 +17,7 @@ See Also:
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from anomalib.data import Batch, InferenceBatch
@@ -208,7 +208,9 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
         """Set quantiles from normals, equations 15, 16, 18 and 19."""
         if not held_out:
             # no image is judged by its own prototypes
-            whole = {name: tuple(map(torch.cat, zip(*(s[name] for s in observed), strict=True))) for name in observed[0]}
+            whole = {
+                name: tuple(map(torch.cat, zip(*(s[name] for s in observed), strict=True))) for name in observed[0]
+            }
             observed = [whole | dict(self._left_out)]
         return self.model.calibrate(observed, self.map_quantiles)
 

@@ -3,8 +3,8 @@
 
 """Write the tables of README.md, of the model's README and of docs/export.md from result files, between their markers.
 
-    python scripts/fill_tables.py            fill them
-    python scripts/fill_tables.py --check    fail where a page is not what the result files say
+    python tools/release/fill_tables.py            fill them
+    python tools/release/fill_tables.py --check    fail where a page is not what the result files say
 
 A marker is ``<!-- name -->``, closed by ``<!-- /name -->``: ``results``, ``ablation``, ``limits``, ``shapes`` and
 ``robustness`` come from the suites side_by_side, development, limits, shapes and robustness, ``speed`` from
@@ -30,7 +30,7 @@ from anomalib_vmpfd.benchmark.suite import load_suite
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", "src/anomalib_vmpfd/models/vmpfd_ad/README.md", "docs/export.md")
 METRICS = {"image_AUROC": "image AUROC", "pixel_AUROC": "pixel AUROC", "AUPRO": "AUPRO"}
 
@@ -204,7 +204,7 @@ def main() -> None:
         elif filled != text:
             path.write_text(filled, encoding="utf-8")
     if stale:
-        sys.exit(f"{', '.join(stale)}: not what the result files say; run `python scripts/fill_tables.py`.")
+        sys.exit(f"{', '.join(stale)}: not what the result files say; run `python tools/release/fill_tables.py`.")
 
 
 if __name__ == "__main__":

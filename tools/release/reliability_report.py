@@ -3,8 +3,8 @@
 
 """Do every bad thing of ``tests/reliability`` and ``tests/faults`` several times, and write what happened.
 
-    python scripts/reliability_report.py --tries 5
-    python scripts/reliability_report.py --table-only
+    python tools/release/reliability_report.py --tries 5
+    python tools/release/reliability_report.py --table-only
 
 Every test there is a case. ``results/reliability/cases.csv`` has a row each: how often it was tried, how often it ended
 as it shall, what was said, and whether anything was lost. The tables of ``docs/reliability.md`` are made of it and of
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree as ET  # noqa: S405 - of pytest, started here
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results" / "reliability"
 PAGE = ROOT / "docs" / "reliability.md"
 COLUMNS = ("group", "case", "shall", "tries", "as_it_shall", "outcome", "message", "nothing_lost")

@@ -3,7 +3,7 @@
 
 r"""Make harder versions of a data set in the layout of MVTec AD: few normals, polluted normals, shifted test images.
 
-    python scripts/robustness_sets.py --data ../shared/data/mvtec_ad/screw --natural ../shared/data/natural \
+    python tools/datasets/robustness_sets.py --data ../shared/data/mvtec_ad/screw --natural ../shared/data/natural \
         --out datasets/robustness
     anomalib-vmpfd benchmark --config configs/benchmark/robustness.yaml --root datasets/robustness
 

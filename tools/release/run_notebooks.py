@@ -3,7 +3,7 @@
 
 """Run notebooks from a clean kernel in an empty folder and keep their outputs.
 
-    python scripts/run_notebooks.py notebooks/*.ipynb
+    python tools/release/run_notebooks.py notebooks/*.ipynb
 
 What depends on the machine or the moment is left out of the files, so that a second run changes little.
 """

@@ -64,7 +64,7 @@ def _command(repository: Path, inputs: Path, out: Path, *extra: str) -> list[str
     flat = [str(part) for pair in options.items() for part in pair]
     return [
         sys.executable,
-        str(repository / "scripts" / "distill_pdn.py"),
+        str(repository / "tools" / "weights" / "distill_pdn.py"),
         *flat,
         "--layers",
         "layer1",

@@ -1,10 +1,11 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Train the models of a benchmark suite and draw the paper's figures 4 to 7 from them.
+r"""Train the models of a benchmark suite and draw the paper's figures 4 to 7 from them.
 
-    python scripts/paper_figures.py --out build/figures
-    python scripts/paper_figures.py --config configs/benchmark/side_by_side.yaml --root ../shared/data --out build/screw
+    python tools/release/paper_figures.py --out build/figures
+    python tools/release/paper_figures.py --config configs/benchmark/side_by_side.yaml --root ../shared/data \
+        --out build/screw
 
 Pictures of data sets whose licence forbids it must not be published. Figure 2 needs no training but a results file, see
 ``docs/figures.md``; figure 3 is part of every report.

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-SCRIPT = Path(__file__).parents[3] / "scripts" / "robustness_sets.py"
+SCRIPT = Path(__file__).parents[4] / "tools" / "datasets" / "robustness_sets.py"
 
 
 def names(folder: Path) -> set[str]:

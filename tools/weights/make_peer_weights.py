@@ -3,7 +3,7 @@
 
 """Write the bundled weights in the forms anomalib's own models read, to compare peers at the same prior knowledge.
 
-    python scripts/make_peer_weights.py --out runs/peers
+    python tools/weights/make_peer_weights.py --out runs/peers
 
 - ``timm/efficientnet_lite2``: a folder for timm's ``local-dir:``, so that Patchcore and others run offline with
   ``backbone="local-dir:runs/peers/timm/efficientnet_lite2"`` and layers of "blocks.0", "blocks.1", "blocks.2",

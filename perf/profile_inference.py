@@ -3,7 +3,7 @@
 
 """Where the time of one image goes: the operators of VmpfdAd at 256 x 256 pixels, batch 1, by torch's profiler.
 
-    python tests/benchmarks/profile_inference.py --label after
+    python perf/profile_inference.py --label after
 
 Replaces the rows of that label in ``results/speed/profile.csv``; keep ``before`` from the commit before a change. The
 row ``total`` is the median latency without the profiler. ``commit`` tells which code was measured.
@@ -22,7 +22,7 @@ from torch.profiler import ProfilerActivity, profile
 from anomalib_vmpfd import VmpfdAd
 from anomalib_vmpfd.benchmark.run.environment import describe
 
-OUTPUT = Path(__file__).parents[2] / "results" / "speed" / "profile.csv"
+OUTPUT = Path(__file__).parents[1] / "results" / "speed" / "profile.csv"
 
 
 def measure(repeats: int, operators: int) -> list[dict[str, Any]]:
@@ -59,6 +59,7 @@ def measure(repeats: int, operators: int) -> list[dict[str, Any]]:
 
 
 def main() -> None:
+    """Profile and write the rows of a label."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--label", required=True)
     parser.add_argument("--repeats", type=int, default=50)

@@ -15,7 +15,7 @@ def row(model: str, category: str, seed: int, value: float) -> dict:
 
 
 def test_models_compare_at_common_seeds_and_more_seeds_give_a_deviation(repository):
-    accuracy = runpy.run_path(str(repository / "scripts" / "fill_tables.py"))["accuracy"]
+    accuracy = runpy.run_path(str(repository / "tools" / "release" / "fill_tables.py"))["accuracy"]
     rows = [row("ours", c, seed, 0.9 + seed / 100) for c in ("screw", "tile") for seed in (0, 1, 2)]
     rows += [row("ours", "screw", 3, 0.1)]  # a seed that is not finished
     rows += [row("theirs", c, 0, 0.8) for c in ("screw", "tile")]
@@ -29,4 +29,4 @@ def test_models_compare_at_common_seeds_and_more_seeds_give_a_deviation(reposito
 
 def test_the_committed_tables_are_those_of_the_result_files(repository, monkeypatch):
     monkeypatch.setattr("sys.argv", ["fill_tables.py", "--check"])
-    runpy.run_path(str(repository / "scripts" / "fill_tables.py"), run_name="__main__")
+    runpy.run_path(str(repository / "tools" / "release" / "fill_tables.py"), run_name="__main__")

@@ -3,7 +3,7 @@
 
 """Distil a timm backbone into anomalib's SmallPatchDescriptionNetwork (EfficientAD's PDN-S).
 
-    python scripts/distill_pdn.py --images ../shared/data/natural --out runs/pdn --minutes 120
+    python tools/weights/distill_pdn.py --images ../shared/data/natural --out runs/pdn --minutes 120
 
 The student sees crops at their size, the teacher at twice their size (EfficientAD, arXiv 2303.14535, appendix A.3); the
 loss is the mean squared error of targets normalised per channel, so 1 is the variance of the targets. Kill it at

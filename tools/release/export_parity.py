@@ -3,9 +3,9 @@
 
 """Do the exports of a checkpoint give the same answers? On every test image of a data set, batch by batch of one.
 
-    python scripts/export_parity.py --checkpoint model.ckpt --name screw \
+    python tools/release/export_parity.py --checkpoint model.ckpt --name screw \
         --data MVTec --data.root <folder of MVTec AD> --data.category screw
-    python scripts/export_parity.py --checkpoint model.ckpt --name magnetic_tile \
+    python tools/release/export_parity.py --checkpoint model.ckpt --name magnetic_tile \
         --data configs/data/magnetic_tile.yaml --data.root <folder>
 
 The checkpoint is exported with anomalib's engine to torch, ONNX and OpenVINO. Images go in as they lie on the disk, so
@@ -49,7 +49,7 @@ from jsonargparse import ArgumentParser
 from anomalib_vmpfd import VmpfdAd, register
 from anomalib_vmpfd.benchmark.run.environment import describe
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BACKENDS = ("torch", "torch-bf16", "onnxruntime", "openvino", "int8")
 Answer = tuple[np.ndarray, bool]
 

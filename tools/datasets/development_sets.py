@@ -3,7 +3,7 @@
 
 """Make development sets to choose defaults on: held-out normal training images, with synthetic defects planted in them.
 
-    python scripts/development_sets.py --data ../shared/data --out datasets/development --seed 0
+    python tools/datasets/development_sets.py --data ../shared/data --out datasets/development --seed 0
 
 Not one test image takes part. Of the normal training images a quarter (80 at the most) is held out as new normals,
 whole parts with all their pictures: magnetic tiles were taken six times in different light, KolektorSDD's commutators

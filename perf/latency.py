@@ -3,8 +3,8 @@
 
 """Latency and throughput of VmpfdAd beside EfficientAd-S and Patchcore, and of the PDN beside a matrix product.
 
-    python tests/benchmarks/latency.py
-    python tests/benchmarks/latency.py --screw <folder of MVTec AD>     also times the default training on screw
+    python perf/latency.py
+    python perf/latency.py --screw <folder of MVTec AD>     also times the default training on screw
 
 Writes ``latency.csv`` and ``ratios.csv``, with ``--screw`` also ``training.csv``, into ``results/speed``. Everything is
 measured in one process, taking turns: in every round each row runs once without the clock, which brings its weights
@@ -41,7 +41,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from anomalib_vmpfd import SampleParts, VmpfdAd
 from anomalib_vmpfd.benchmark.run.environment import describe
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 MODELS = ("VmpfdAd", "EfficientAd-S", "Patchcore", "PDN-S")
 SIDE = 256
 PATCHCORE_BANK = (32_768, 1_536)  # 10 % of 320 images of 32 x 32 cells; channels of layer2 and layer3
@@ -63,10 +63,12 @@ class Row:
 
     @property
     def latency_ms(self) -> float:
+        """Median time of a call."""
         return 1e3 * median(self.seconds)
 
     @property
     def gflop_per_s(self) -> float | None:
+        """Arithmetic a second, where the work of a call is known."""
         return self.gflop and 1e3 * self.gflop / self.latency_ms
 
 
@@ -168,7 +170,7 @@ def efficient_ad_step_seconds(steps: int) -> list[float]:
     return seconds[1:]
 
 
-def train(model: AnomalibModule, datamodule: AnomalibDataModule, folder: Path, **limits: Any) -> tuple[float, int]:
+def train(model: AnomalibModule, datamodule: AnomalibDataModule, folder: Path, **limits: int) -> tuple[float, int]:
     """Seconds and steps of a training through anomalib's engine."""
     engine = Engine(
         default_root_dir=folder,
@@ -239,6 +241,7 @@ def ratios(rows: list[Row], training: dict[str, float]) -> Iterator[tuple[str, f
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows as a CSV with a header."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")
@@ -247,6 +250,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
+    """Time everything that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
     parser.add_argument("--rounds", type=int, default=12)

@@ -3,7 +3,7 @@
 
 """Measure what a patch descriptor is worth, without a model around it, and write one row a run to a CSV.
 
-    python scripts/measure_descriptor.py --data ../shared/data --out results/descriptor/worth.csv
+    python tools/weights/measure_descriptor.py --data ../shared/data --out results/descriptor/worth.csv
 
 Descriptors: the bundled PDN, the same network with random weights (the floor), and the teacher's own features
 (blocks 1-4) on the same cells (the ceiling). All are averaged to 28 x 28 cells at 256 px and normalised per channel on

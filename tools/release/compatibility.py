@@ -4,8 +4,8 @@
 """Resolve the lowest and the highest supported versions for every Python, and write one row each to a CSV.
 
     pip install uv
-    python scripts/compatibility.py
-    python scripts/compatibility.py --install 3.10:lowest 3.13:highest --environments build/compatibility
+    python tools/release/compatibility.py
+    python tools/release/compatibility.py --install 3.10:lowest 3.13:highest --environments build/compatibility
 
 ``uv pip compile`` asks the package index and installs nothing: every build of torch takes some gigabytes. What
 ``--install`` names is installed, each into an environment of its own, and tested there, as are the versions of this
@@ -21,7 +21,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 PACKAGES = (
     "anomalib", "lightning", "torch", "torchvision", "torchmetrics", "timm", "jsonargparse", "numpy", "kornia",

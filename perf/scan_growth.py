@@ -3,7 +3,7 @@
 
 """Time and memory of the selective scan over the number of tokens, beside the naive loop and beside attention.
 
-    python tests/benchmarks/scan_growth.py
+    python perf/scan_growth.py
 
 Writes ``scan_growth.csv`` and ``scan_growth.png`` into ``results/speed``. Every row comes from a process of its own, so
 that peak memory is that of the row. All rows have the width of the encoder (192, so 768 channels in two directions, 16
@@ -44,7 +44,7 @@ from torch.nn import functional as F  # noqa: N812
 from anomalib_vmpfd.nn.vision_mamba_block import VisionMambaBlock
 from anomalib_vmpfd.ops.selective_scan import selective_scan
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 BACKENDS = ("loop", "chunked", "c", "vim-chunked", "vim-c", "attention")
 DIM, STATES = 192, 16
 
@@ -59,6 +59,7 @@ class AttentionBlock(nn.Module):
         self.out = nn.Linear(DIM, DIM, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Attend, ``(B, L, D)`` to the same shape."""
         q, k, v = rearrange(self.qkv(self.norm(x)), "b l (three h d) -> three b h l d", three=3, d=64)
         return x + self.out(rearrange(F.scaled_dot_product_attention(q, k, v), "b h l d -> b l (h d)"))
 
@@ -133,9 +134,10 @@ def measure(backend: str, batch: int, tokens: int, threads: int, seconds: float)
 
 
 def measure_in_subprocess(arguments: argparse.Namespace, backend: str, tokens: int) -> dict[str, Any]:
+    """One row, measured in a process of its own: the peak of its memory is that of the backend."""
     values = (backend, arguments.batch, tokens, arguments.threads, arguments.seconds)
     command = [sys.executable, str(Path(__file__).resolve()), "--worker", json.dumps(values)]
-    result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603
     measured = {name: round(value, 2) for name, value in json.loads(result.stdout).items()}
     return {"tokens": tokens, "backend": backend, **measured}
 
@@ -147,8 +149,9 @@ def median_row(rounds: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def conditions(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the numbers depend on besides the code."""
     commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--exclude", "*"],
+        ["git", "describe", "--always", "--dirty", "--exclude", "*"],  # noqa: S607
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -169,6 +172,7 @@ def conditions(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draw time and memory over the number of tokens."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -204,6 +208,7 @@ def growth(rows: list[dict[str, Any]], column: str) -> dict[str, float]:
 
 
 def main() -> None:
+    """Measure every backend at every length, write the table and draw it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, nargs="+", default=[64, 256, 1024, 4096])
     parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=BACKENDS)

@@ -3,8 +3,8 @@
 
 """Long runs: memory of an inference over a changing folder, and a suite of short runs with injected failures.
 
-    python scripts/soak.py inference --minutes 60
-    python scripts/soak.py suite --runs 50
+    python tools/release/soak.py inference --minutes 60
+    python tools/release/soak.py suite --runs 50
 
 The first predicts, round after round, a folder of generated parts in which images come, go and are sometimes broken,
 and samples the resident memory to ``results/reliability/soak.csv``. The second measures a suite of as many runs as
@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results" / "reliability"
 WORK = RESULTS / "work"
 SETTINGS = {"image_size": (128, 128), "epochs": 2, "seed": 0}

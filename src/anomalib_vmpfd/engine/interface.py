@@ -1,0 +1,135 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What every model of this package shares outside of training: defaults, input checks, checkpoints, exports."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from anomalib.data import Batch, InferenceBatch
+from anomalib.pre_processing import PreProcessor
+from lightning.pytorch import Callback
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+from torch import Tensor, nn
+from torchvision.transforms.v2 import Compose, Resize
+
+from anomalib_vmpfd.plotting import HeatmapVisualizer
+
+from .checkpoint_io import keep_checkpoints_whole, readable
+from .image_errors import ImageErrors
+from .image_range import check_images_in_unit_range
+from .post_processor import RankPreservingPostProcessor, Threshold
+from .pre_processor import AntialiasedPreProcessor
+from .rebuild import describe, rebuild
+
+
+class InterfaceMixin(nn.Module):
+    """Comes before anomalib's module: refuses images outside [0, 1], and rebuilds a model from its checkpoint."""
+
+    @classmethod
+    def configure_pre_processor(cls, image_size: tuple[int, int] | None = None) -> PreProcessor:
+        """Resize only: models take images in [0, 1] and normalise them as their networks need.
+
+        Args:
+            image_size (tuple[int, int] | None): Height and width in pixels. Defaults to ``(256, 256)``.
+
+        Returns:
+            PreProcessor: Pre-processor with one resize.
+        """
+        return AntialiasedPreProcessor(Compose([Resize(tuple(image_size or (256, 256)), antialias=True)]))
+
+    @classmethod
+    def configure_post_processor(
+        cls,
+        threshold: Threshold = "normals",
+        image_fpr: float = 0.02,
+        pixel_fpr: float = 0.005,
+    ) -> RankPreservingPostProcessor:
+        """Thresholds from normals; arguments as those of :class:`RankPreservingPostProcessor`."""
+        return RankPreservingPostProcessor(threshold, image_fpr, pixel_fpr)
+
+    @classmethod
+    def configure_visualizer(cls) -> HeatmapVisualizer:
+        """Pictures of what every branch saw."""
+        return HeatmapVisualizer()
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Add the callback that names images which cannot be read."""
+        return [*super().configure_callbacks(), ImageErrors()]
+
+    def forward(self, batch: Tensor, *args: Any, **kwargs: Any) -> InferenceBatch:  # noqa: ANN401
+        """Scores, maps, labels and masks of images in [0, 1] of shape ``(B, 3, H, W)``, of any size."""
+        check_images_in_unit_range(batch)
+        return super().forward(batch, *args, **kwargs)
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: str | Path, **kwargs: Any) -> "InterfaceMixin":  # noqa: ANN401
+        """Load a checkpoint without running code from it; a damaged one is named."""
+        with readable(checkpoint_path):
+            return super().load_from_checkpoint(checkpoint_path, **kwargs)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say in the checkpoint which model it is of."""
+        super().on_save_checkpoint(checkpoint)
+        describe(self, checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Become the model that was trained; arguments that contradict the checkpoint are an error."""
+        rebuild(self, checkpoint)
+        super().on_load_checkpoint(checkpoint)
+
+    def setup(self, stage: str) -> None:
+        """Write checkpoints atomically."""
+        super().setup(stage)
+        keep_checkpoints_whole(self.trainer)
+
+    def test_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:  # noqa: ANN401
+        """Add scores and maps to the batch, images in [0, 1] of shape ``(B, 3, H, W)``."""
+        check_images_in_unit_range(batch.image)
+        return super().test_step(batch, *args, **kwargs)
+
+    def predict_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:  # noqa: ANN401
+        """Add scores and maps to the batch, images in [0, 1] of shape ``(B, 3, H, W)``."""
+        check_images_in_unit_range(batch.image)
+        return super().predict_step(batch, *args, **kwargs)
+
+    @torch.no_grad()
+    def explain(self, images: Tensor) -> dict[str, Tensor]:
+        """What each branch of the model saw in images of any size, for models that have an ``explain`` method.
+
+        Args:
+            images (Tensor): Images in [0, 1] of shape ``(B, 3, H, W)`` or ``(3, H, W)``.
+
+        Returns:
+            dict[str, Tensor]: Maps and pictures by name, as ``lam``, ``gam``, ``tam`` and ``score``.
+        """
+        was_training = self.model.training
+        self.model.eval()
+        images = images.to(self.device)
+        images = images if images.ndim == 4 else images[None]
+        check_images_in_unit_range(images)
+        seen = self.model.explain(self.pre_processor(images) if self.pre_processor else images)
+        self.model.train(was_training)
+        return seen
+
+    def to_onnx(
+        self,
+        export_root: Path | str,
+        model_file_name: str = "model",
+        input_size: tuple[int, int] | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> Path:
+        """Export to ONNX as anomalib does, in an operator set that torch still writes.
+
+        Args:
+            export_root (Path | str): Folder of the export.
+            model_file_name (str): Name of the file without its suffix.
+            input_size (tuple[int, int] | None): Fixed height and width of the images; ``None`` takes any.
+            **kwargs (Any): Further arguments of ``torch.onnx.export``.
+
+        Returns:
+            Path: The file.
+        """
+        # torch writes no older one, and anomalib's request for 14 would end in a page of failed conversions
+        return super().to_onnx(export_root, model_file_name, input_size, **({"opset_version": 18} | kwargs))
