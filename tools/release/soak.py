@@ -124,7 +124,11 @@ speed: {{warmup: 1, repeats: 2, batch_size: 4, batch_repeats: 1}}
 models:
   - label: VmpfdAd
     model: VmpfdAd
-    args: {{image_size: [64, 64], encoder_args: {{depth: 1, dim: 16}}, density_args: {{num_components: 32}}, seed: "{{seed}}"}}
+    args:
+      image_size: [64, 64]
+      encoder_args: {{depth: 1, dim: 16}}
+      density_args: {{num_components: 32}}
+      seed: "{{seed}}"
 datasets:
   - name: SampleParts
     data: SampleParts

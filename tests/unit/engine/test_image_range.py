@@ -36,13 +36,20 @@ def test_the_cure_for_an_array_is_one():
     check_images_in_unit_range(torch.from_numpy(array).permute(2, 0, 1)[None] / 255.0)
 
 
-@pytest.mark.parametrize("value", [0.0, 1.0, -5e-4, 1 + 5e-4, float("nan")])
+@pytest.mark.parametrize("value", [0.0, 1.0, -5e-4, 1 + 5e-4, float("nan"), float("inf"), -float("inf")])
 def test_images_pass_also_with_values_that_are_not_numbers_and_the_rounding_of_a_resize(value):
     images = IMAGES.clone()
     images[1, 0, 3, 3] = value
     for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
         check_images_in_unit_range(images.to(dtype))
     check_images_in_unit_range(images[:0])
+
+
+def test_a_value_that_is_not_finite_does_not_excuse_the_others():
+    images = 255 * IMAGES
+    images[0, 0, 0, 0] = float("nan")
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\], these go from .* to 25\d"):
+        check_images_in_unit_range(images)
 
 
 def test_traced_graphs_do_not_look():
