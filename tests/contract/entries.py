@@ -33,7 +33,7 @@ class Entry:
     bad_arguments: dict[str, Any]
     cls: Callable[..., AnomalibModule] | None = field(default=None)
 
-    def build(self, **arguments: Any) -> AnomalibModule:  # noqa: ANN401
+    def build(self, **arguments: Any) -> AnomalibModule:
         """The small model, without pictures unless they are asked for."""
         return self.type(**({"visualizer": False} | self.arguments | arguments))
 

@@ -5,9 +5,9 @@
 
 import pytest
 import torch
-from conftest import engine, scores
 
 from anomalib_vmpfd.engine.rebuild import model_of
+from conftest import engine, scores
 
 
 def test_it_says_which_model_it_is_of(trained):

@@ -8,13 +8,13 @@ import shutil
 import pytest
 import torch
 from anomalib.data import ImageBatch, ImageItem
-from conftest import engine, scores
 from entries import ENTRIES
 from lightning.pytorch import Callback
 from sklearn.metrics import roc_auc_score
 from torch.utils.data import DataLoader, Dataset
 
 from anomalib_vmpfd import MODELS
+from conftest import engine, scores
 
 
 def test_every_model_is_under_contract():

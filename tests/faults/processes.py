@@ -30,7 +30,7 @@ def train(root: Path, results: Path, mark: Path, moment: str = "", checkpoint: P
     """Train, and at a moment of the third epoch leave ``mark`` and linger there."""
     from lightning.pytorch import Callback
 
-    from anomalib_vmpfd.engine.normal_images import NormalImages
+    from anomalib_vmpfd.engine import module
 
     epoch = [-1]
 
@@ -47,14 +47,14 @@ def train(root: Path, results: Path, mark: Path, moment: str = "", checkpoint: P
             if moment == "training":
                 linger()
 
-    fsync, batches = os.fsync, NormalImages.batches
+    fsync, read = os.fsync, module.read
 
     def slow_fsync(file: int) -> None:
         linger()
         fsync(file)
 
-    def slow_batches(self, indices, description, device) -> Iterator:
-        for batch in batches(self, indices, description, device):
+    def slow_read(normals, indices, description, *reading) -> Iterator:
+        for batch in read(normals, indices, description, *reading):
             yield batch
             if description.startswith("Calibrating"):
                 linger()
@@ -62,7 +62,7 @@ def train(root: Path, results: Path, mark: Path, moment: str = "", checkpoint: P
     if moment == "checkpoint":
         os.fsync = slow_fsync
     if moment == "calibration":
-        NormalImages.batches = slow_batches
+        module.read = slow_read
     runner = tiny.engine(results, max_epochs=EPOCHS, callbacks=[Watch()], **arguments)
     try:
         runner.fit(tiny.model(), datamodule=tiny.data(root), ckpt_path=checkpoint)

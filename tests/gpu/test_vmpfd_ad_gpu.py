@@ -30,7 +30,12 @@ def test_trains_in_every_precision_and_judges_on_the_cpu_as_on_the_gpu(sample_ro
     if precision == "bf16-mixed" and not torch.cuda.is_bf16_supported():
         pytest.skip("this GPU has no bf16")
     datamodule = SampleParts(root=sample_root, train_batch_size=16, num_workers=0, val_split_mode="from_train")
-    model = VmpfdAd(image_size=(128, 128), depth=1, dim=32, num_components=256, visualizer=False)
+    model = VmpfdAd(
+        image_size=(128, 128),
+        encoder_args={"depth": 1, "dim": 32},
+        density_args={"num_components": 256},
+        visualizer=False,
+    )
     engine = Engine(
         accelerator="gpu",
         devices=1,

@@ -17,9 +17,9 @@ from anomalib_vmpfd import VmpfdAd, register
 MODEL = [
     "--model", "VmpfdAd",
     "--model.image_size", "[128,128]",
-    "--model.depth", "1",
-    "--model.dim", "32",
-    "--model.num_components", "128",
+    "--model.encoder_args.depth", "1",
+    "--model.encoder_args.dim", "32",
+    "--model.density_args.num_components", "128",
 ]  # fmt: skip
 TRAINER = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
 

@@ -29,7 +29,12 @@ REPOSITORY = Path(__file__).parents[2]
 # the quickstart trains what other pages use
 DOCS = sorted((REPOSITORY / "docs").glob("*.md"), key=lambda path: (path.stem != "quickstart", path.stem))
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *DOCS]
-SMALL = {"image_size": (128, 128), "num_components": 64, "depth": 1, "dim": 32, "epochs": 1}
+SMALL = {
+    "image_size": (128, 128),
+    "encoder_args": {"depth": 1, "dim": 32},
+    "density_args": {"num_components": 64},
+    "epochs": 1,
+}
 QUICK = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", "--trainer.logger", "false"]
 FENCE = re.compile(r"(<!-- needs: data -->\s*)?^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

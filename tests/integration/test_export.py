@@ -24,7 +24,12 @@ def trained(sample_root: Path, tmp_path_factory: pytest.TempPathFactory):
     """Engine, checkpoint, data and, by path, what ``Engine.predict`` says of the test images."""
     datamodule = SampleParts(root=sample_root, num_workers=0, val_split_mode="from_train", train_batch_size=16)
     # half the size of the images: the resize takes part
-    model = VmpfdAd(image_size=(128, 128), depth=2, dim=32, num_components=128, visualizer=False)
+    model = VmpfdAd(
+        image_size=(128, 128),
+        encoder_args={"dim": 32},
+        density_args={"num_components": 128},
+        visualizer=False,
+    )
     folder = tmp_path_factory.mktemp("export")
     engine = Engine(
         accelerator="cpu", default_root_dir=folder, max_epochs=2, limit_val_batches=0, enable_progress_bar=False

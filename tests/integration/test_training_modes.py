@@ -12,7 +12,12 @@ from state_comparison import BeforeTraining, assert_same_training
 
 from anomalib_vmpfd import SampleParts, VmpfdAd
 
-TINY = {"image_size": (64, 64), "depth": 1, "dim": 32, "num_components": 128, "visualizer": False}
+TINY = {
+    "image_size": (64, 64),
+    "encoder_args": {"depth": 1, "dim": 32},
+    "density_args": {"num_components": 128},
+    "visualizer": False,
+}
 
 
 def train(

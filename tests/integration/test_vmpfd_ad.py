@@ -20,7 +20,9 @@ from anomalib_vmpfd import SampleParts, VmpfdAd
 from anomalib_vmpfd.nn.patch_descriptor import PatchDescriptor
 from anomalib_vmpfd.weights import WeightsError
 
-SMALL = {"image_size": (128, 128), "depth": 1, "dim": 32, "num_components": 256, "epochs": 2}
+ENCODER, DENSITY = {"depth": 1, "dim": 32}, {"num_components": 256}
+SMALL = {"image_size": (128, 128), "encoder_args": ENCODER, "density_args": DENSITY, "epochs": 2}
+ALONE = {**SMALL, "encoder_args": None, "reconstruction": None}  # nothing to train: the density branch by itself
 
 
 def parts(root: Path, **arguments) -> SampleParts:
@@ -153,7 +155,7 @@ def test_a_resumed_training_ends_like_an_uninterrupted_one(sample_root, tmp_path
 @pytest.mark.parametrize(("given", "expected"), [({}, 2), ({"max_epochs": 3}, 3), ({"max_epochs": 1000}, 1000)])
 def test_the_recipe_ends_a_bare_training_and_a_users_value_wins(sample_root, tmp_path, given, expected):
     runner = engine(tmp_path, callbacks=[StopAfter(0)] if given else [], **given)
-    runner.fit(VmpfdAd(**SMALL, branches="density"), datamodule=parts(sample_root))
+    runner.fit(VmpfdAd(**ALONE), datamodule=parts(sample_root))
     assert runner.trainer.max_epochs == expected
     if not given:
         assert runner.trainer.current_epoch == expected
@@ -163,7 +165,7 @@ def test_training_and_calibration_never_read_a_test_image(sample_root, tmp_path)
     root = shutil.copytree(sample_root, tmp_path / "data")
     for image in (root / "washer" / "test").rglob("*.png"):
         image.write_bytes(b"")
-    model = VmpfdAd(**SMALL, branches="density")
+    model = VmpfdAd(**ALONE)
     engine(tmp_path, max_epochs=1).fit(model, datamodule=parts(root))
     assert model.post_processor.image_threshold.isfinite()
 
@@ -194,7 +196,7 @@ def test_a_loss_that_is_not_finite_names_the_images_and_keeps_the_last_checkpoin
     class Break(Callback):
         def on_train_epoch_start(self, trainer, pl_module) -> None:
             if trainer.current_epoch == 1:
-                pl_module.model.decoder.from_code[0].weight.data.fill_(float("nan"))
+                pl_module.model.reconstruction.decoder.from_code[0].weight.data.fill_(float("nan"))
 
     runner = engine(tmp_path, max_epochs=3, callbacks=[Break()])
     with pytest.raises(ValueError, match=r"not finite at step 2 .*last checkpoint is unharmed.*\.png"):
@@ -205,13 +207,30 @@ def test_a_loss_that_is_not_finite_names_the_images_and_keeps_the_last_checkpoin
 
 def test_every_ablation_of_tables_5_to_7_trains(sample_root, tmp_path):
     for index, arguments in enumerate((
-        {"encoder": "cnn"},
-        {"reconstruct": "pixels"},
-        {"reconstruct": "pixels", "encoder": "cnn", "map_weights": (0.5, 0.5)},
-        {"branches": "reconstruction"},
-        {"mixture": "predicted", "num_components": 2, "features": "encoder"},
-        {"descriptor": "pdn_small", "grid": 4, "target": "self", "mixture": "predicted", "num_components": 3},
-        {"mixture": "predicted", "num_components": 2, "covariance": "full", "depth": 0},
+        {"encoder": "cnn", "encoder_args": {"dim": 32}},
+        {"reconstruction": "pixels"},
+        {"reconstruction": "pixels", "encoder": "cnn", "encoder_args": {"dim": 32}, "map_weights": (0.7, 0.3)},
+        {"density": None, "density_args": None},
+        {"reconstruction": None, "encoder_args": None},
+        {"density": "predicted", "density_args": {"num_components": 2, "features": "encoder"}},
+        {
+            "density": "predicted",
+            "density_args": {"num_components": 2, "features": "descriptor"},
+            "reconstruction": None,
+            "encoder_args": None,
+        },
+        {
+            "descriptor": "pdn_small",
+            "descriptor_args": {"grid": 4},
+            "density": "predicted",
+            "density_args": {"num_components": 3, "target": "self"},
+            "reconstruction": "pixels",
+        },
+        {
+            "density": "predicted",
+            "density_args": {"num_components": 2, "covariance": "full"},
+            "encoder_args": {"depth": 0, "dim": 32},
+        },
     )):
         model = VmpfdAd(**(SMALL | arguments))
         runner = engine(tmp_path / str(index), max_epochs=1, limit_train_batches=2)
@@ -226,12 +245,21 @@ def test_every_ablation_of_tables_5_to_7_trains(sample_root, tmp_path):
     [
         ({"image_size": (250, 256)}, "250x256 is not a multiple of the patch size 32; use 256x256"),
         ({"descriptor": "pdn_large"}, "Unknown descriptor 'pdn_large'; choose 'pdn_small'"),
-        ({"descriptor": "timm/resnet18"}, "needs descriptor_layers"),
-        ({"descriptor": "timm/resnet18", "descriptor_layers": ["layer9"]}, "no stages layer9.*layer2"),
-        ({"descriptor": "timm/no_such_net", "descriptor_layers": ["a"]}, "timm knows no backbone 'no_such_net'"),
-        ({"descriptor": "pdn_small", "descriptor_layers": ["conv1"]}, "has one output"),
-        ({"features": "all"}, "Unknown features='all'; choose one of 'fused'"),
-        ({"target": "self"}, "belong to mixture=.predicted."),
+        ({"descriptor": "timm/resnet18"}, r"needs descriptor_args\.layers"),
+        ({"descriptor": "timm/resnet18", "descriptor_args": {"layers": ["layer9"]}}, "no stages layer9.*layer2"),
+        (
+            {"descriptor": "timm/no_such_net", "descriptor_args": {"layers": ["a"]}},
+            "timm knows no backbone 'no_such_net'",
+        ),
+        ({"descriptor": "pdn_small", "descriptor_args": {"layers": ["conv1"]}}, "has one output"),
+        (
+            {"density": "predicted", "density_args": {"features": "all"}},
+            "Unknown features='all' in density_args; choose one of 'fused'",
+        ),
+        (
+            {"density_args": {"target": "self"}},
+            "density_args has no 'target' where density='prototypes'; it takes num_comp",
+        ),
     ],
 )
 def test_bad_arguments_end_in_one_sentence_with_the_cure(arguments, message):
@@ -242,9 +270,12 @@ def test_bad_arguments_end_in_one_sentence_with_the_cure(arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"backbone_weights": "no/such/file.pth"}, "no/such/file.pth.*local file"),
-        ({"descriptor": "pdn_medium"}, "No PDN of size .medium. is bundled; use pdn_weights=.official."),
-        ({"descriptor": "timm/resnet18", "descriptor_layers": ["layer2"]}, "No weights of resnet18 are bundled"),
+        ({"descriptor_args": {"weights": "no/such/file.pth"}}, "no/such/file.pth.*local file"),
+        ({"descriptor": "pdn_medium"}, r"No PDN of size .medium. is bundled; give descriptor_args\.weights .official."),
+        (
+            {"descriptor": "timm/resnet18", "descriptor_args": {"layers": ["layer2"]}},
+            "No weights of resnet18 are bundled",
+        ),
     ],
 )
 def test_weights_that_cannot_be_had_end_the_fit_with_the_cure(sample_root, tmp_path, arguments, message):

@@ -48,14 +48,14 @@ def test_import(module, name):
 SIGNATURES = [
     # what, its arguments that are used by name, where
     (AnomalibModule.__init__, {"pre_processor", "post_processor", "evaluator", "visualizer"}, "VmpfdAd.__init__"),
-    (AnomalibModule.configure_pre_processor, {"image_size"}, "VmpfdAd.configure_pre_processor"),
-    (AnomalibModule.load_from_checkpoint, {"checkpoint_path", "weights_only"}, "VmpfdAd.load_from_checkpoint"),
+    (AnomalibModule.configure_pre_processor, {"image_size"}, "CalibratedMixin.configure_pre_processor"),
+    (AnomalibModule.load_from_checkpoint, {"checkpoint_path", "weights_only"}, "CalibratedMixin.load_from_checkpoint"),
     (PostProcessor.__init__, {"enable_normalization", "enable_thresholding"}, "RankPreservingPostProcessor"),
     (PostProcessor._normalize, {"preds", "norm_min", "norm_max", "threshold"}, "RankPreservingPostProcessor"),
     (PostProcessor._apply_threshold, {"preds", "threshold"}, "RankPreservingPostProcessor"),
     (PostProcessor.on_validation_batch_end, {"trainer", "pl_module", "outputs"}, "RankPreservingPostProcessor"),
-    (PreProcessor.__init__, {"transform"}, "VmpfdAd.configure_pre_processor"),
-    (GaussianBlur2d.__init__, {"sigma", "channels"}, "AnomalyMapGenerator"),
+    (PreProcessor.__init__, {"transform"}, "CalibratedMixin.configure_pre_processor"),
+    (GaussianBlur2d.__init__, {"sigma", "channels"}, "PixelReconstruction"),
     (TimmFeatureExtractor.__init__, {"backbone", "layers", "pre_trained"}, "PatchDescriptor"),
     (Engine.__init__, {"default_root_dir", "callbacks"}, "benchmark.run"),
     (Engine.fit, {"model", "datamodule", "ckpt_path"}, "benchmark.run"),
@@ -73,12 +73,12 @@ def test_signature(function, arguments, where):
 
 
 ATTRIBUTES = [
-    (AnomalibModule, "input_size", "VmpfdAd.setup"),
-    (AnomalibModule, "trainer_arguments", "VmpfdAd"),
-    (AnomalibModule, "learning_type", "VmpfdAd"),
-    (AnomalibModule, "configure_callbacks", "VmpfdAd"),
+    (AnomalibModule, "input_size", "VmpfdAd.setup and CalibratedMixin"),
+    (AnomalibModule, "trainer_arguments", "CalibratedMixin"),
+    (AnomalibModule, "learning_type", "CalibratedMixin"),
+    (AnomalibModule, "configure_callbacks", "CalibratedMixin"),
     (PostProcessor, "_checkpoint_config_keys", "RankPreservingPostProcessor: thresholds come back with a checkpoint"),
-    (Batch, "update", "VmpfdAd.validation_step"),
+    (Batch, "update", "CalibratedMixin.validation_step"),
     (Engine, "trainer", "benchmark.run"),
 ]
 
@@ -125,11 +125,11 @@ def test_data_set_of_a_datamodule(parts):
     datamodule = tiny.data(parts)
     datamodule.setup()
     dataset = datamodule.train_dataloader().dataset
-    assert {"image_path", "mask_path"} <= set(dataset.samples), "NormalImages and ImageError read the table of samples"
+    assert {"image_path", "mask_path"} <= set(dataset.samples), "NormalImages and ImageErrors read the table of samples"
     assert isinstance(datamodule, Folder)
     dataset.augmentations = Resize((8, 8))
     assert dataset[0].image.shape == (3, 8, 8), "NormalImages replaces the augmentations to read without them"
-    assert hasattr(datamodule, "train_augmentations"), "NormalImages caches where there are none"
+    assert hasattr(datamodule, "train_augmentations"), "VmpfdAd caches descriptors where there are none"
 
 
 class Watched(Callback):
@@ -155,15 +155,15 @@ class Watched(Callback):
 def watched(parts, tmp_path_factory):
     seen = Watched()
     runner = tiny.engine(tmp_path_factory.mktemp("watched"), callbacks=[seen], max_epochs=1)
-    runner.fit(tiny.model(branches="density"), datamodule=tiny.data(parts))
+    runner.fit(tiny.model(reconstruction=None, encoder_args=None), datamodule=tiny.data(parts))
     return seen.seen
 
 
 @pytest.mark.parametrize(
     ("name", "expected", "where"),
     [
-        ("fit_loop._data_fetcher", True, "VmpfdAd.on_train_epoch_start redraws a run's first order from it"),
-        ("Engine._cache.args", True, "recipe.apply_recipe_length asks it for the user's max_epochs"),
+        ("fit_loop._data_fetcher", True, "CalibratedMixin.on_train_epoch_start redraws a run's first order from it"),
+        ("Engine._cache.args", True, "recipe.wants_recipe_length asks it for the user's max_epochs"),
         ("train_dataloader.dataset", True, "NormalImages reads the training images from it"),
         ("estimated_stepping_batches", 3, "the cosine schedule ends with the training"),
         ("strategy.checkpoint_io", "WholeCheckpointIO", "checkpoints are written whole on any file system"),

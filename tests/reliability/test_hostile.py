@@ -64,8 +64,10 @@ def test_code_in_weights_of_a_timm_backbone_is_not_run(mark, parts, tmp_path, ca
     path = tmp_path / "backbone.pth"
     torch.save({"conv_stem.weight": Attack(mark)}, path)
     with pytest.raises(WeightsError, match=r"backbone\.pth") as error:
-        tiny.engine(tmp_path / "out").fit(tiny.model(backbone_weights=str(path)), datamodule=tiny.data(parts))
-    case("code in backbone_weights", "refused, not run", str(error.value).replace(str(tmp_path), "")[:300])
+        tiny.engine(tmp_path / "out").fit(
+            tiny.model(descriptor_args={"weights": str(path)}), datamodule=tiny.data(parts)
+        )
+    case("code in the weights of a backbone", "refused, not run", str(error.value).replace(str(tmp_path), "")[:300])
     assert not mark.exists()
 
 

@@ -30,10 +30,18 @@ def test_every_precision_stays_finite(precision, parts, tmp_path, case):
     assert_finite(model)
 
 
-@pytest.mark.parametrize("arguments", [{"sigma_floor": 1e-6, "beta": 50.0}, {"lambda_mse": 1e6}, {"lr": 0.5}], ids=str)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"density_args": {"num_components": 3, "sigma_floor": 1e-6, "beta": 50.0}},
+        {"density_args": {"num_components": 3}, "reconstruction_args": {"lambda_mse": 1e6}},
+        {"density_args": {"num_components": 3}, "lr": 0.5},
+    ],
+    ids=str,
+)
 def test_settings_at_the_edge_stay_finite(arguments, parts, tmp_path, case):
     case(f"training with {arguments}", "everything stays finite")
-    model = tiny.model(mixture="predicted", num_components=3, **arguments)
+    model = tiny.model(density="predicted", **arguments)
     tiny.engine(tmp_path, max_epochs=3).fit(model, datamodule=tiny.data(parts))
     assert_finite(model)
 

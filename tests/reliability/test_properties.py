@@ -12,13 +12,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+from anomalib_vmpfd.anomaly.fusion import QuantileFusion
+from anomalib_vmpfd.anomaly.location_statistics import LocationStatistics
+from anomalib_vmpfd.anomaly.scale import bounded, quantiles
 from anomalib_vmpfd.engine.calibration import held_out_indices, threshold_at_fpr
-from anomalib_vmpfd.nn.grid import CellGeometry
-from anomalib_vmpfd.nn.mixture_density import Mixture, MixtureDensityHead
 from anomalib_vmpfd.engine.post_processor import RankPreservingPostProcessor
-from anomalib_vmpfd.nn.prototype_mixture import PrototypeMixtureHead
-from anomalib_vmpfd.models.vmpfd_ad.anomaly_map import AnomalyMapGenerator, CellMap, PlaceStatistics
 from anomalib_vmpfd.models.vmpfd_ad.loss import reconstruction_terms
+from anomalib_vmpfd.nn.grid import Resample, pixel_grid
+from anomalib_vmpfd.nn.mixture_density import Mixture, MixtureDensityHead
+from anomalib_vmpfd.nn.prototype_mixture import PrototypeMixtureHead
 from anomalib_vmpfd.ops.selective_scan import selective_scan
 
 pytestmark = pytest.mark.numeric
@@ -196,16 +198,16 @@ def test_reconstruction_terms_are_finite_and_best_for_the_image_itself(images, o
 )
 def test_maps_are_finite_however_the_normals_vary(shape, values, bound):
     """One normal image, constant normals, outliers: calibrated maps stay finite, and batches do not matter."""
-    generator, cells = AnomalyMapGenerator(), CellMap((32, 32), (4, 4), CellGeometry(8.0, 3.5))
-    places = PlaceStatistics((4, 4))
+    fusion, to_pixels = QuantileFusion((1.0,)), Resample(pixel_grid((32, 32)).pooled((4, 4)), pixel_grid((32, 32)))
+    locations = LocationStatistics((4, 4))
     normal = values.draw(tensors((*shape, 4, 4), bound))
-    judged = cells(places.calibrate(normal))
-    assert judged.isfinite().all()
-    generator.calibrate(0, quantiles([judged], (0.9, 0.995)))
+    left_out = to_pixels(locations.fit(normal))
+    assert left_out.isfinite().all()
+    fusion.calibrate(0, quantiles([left_out], (0.9, 0.995)))
     new = values.draw(tensors((3, 4, 4), 1e6))
-    maps = bounded(generator([cells(places(new)), None]))
+    maps = bounded(fusion([to_pixels(locations(new))]))
     assert maps.isfinite().all()
-    torch.testing.assert_close(bounded(generator([cells(places(new.flip(0))), None])).flip(0), maps)
+    torch.testing.assert_close(bounded(fusion([to_pixels(locations(new.flip(0)))])).flip(0), maps)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

@@ -9,7 +9,12 @@ import numpy as np
 from PIL import Image
 
 SIDE = 64
-SETTINGS = {"image_size": (SIDE, SIDE), "depth": 1, "dim": 16, "num_components": 32, "epochs": 1}
+SETTINGS = {
+    "image_size": (SIDE, SIDE),
+    "encoder_args": {"depth": 1, "dim": 16},
+    "density_args": {"num_components": 32},
+    "epochs": 1,
+}
 
 
 def texture(seed: int, side: int = SIDE) -> np.ndarray:

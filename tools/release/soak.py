@@ -63,8 +63,8 @@ def inference(minutes: float, fresh: bool) -> None:
     from anomalib.engine import Engine
 
     from anomalib_vmpfd import SampleParts, VmpfdAd
-    from anomalib_vmpfd.engine.image_errors import ImageError
     from anomalib_vmpfd.data.sample import render
+    from anomalib_vmpfd.engine.image_errors import ImageError
 
     out, folder, checkpoint = RESULTS / "soak.csv", WORK / "parts", WORK / "model.ckpt"
     if fresh:
@@ -124,7 +124,11 @@ speed: {{warmup: 1, repeats: 2, batch_size: 4, batch_repeats: 1}}
 models:
   - label: VmpfdAd
     model: VmpfdAd
-    args: {{image_size: [64, 64], depth: 1, dim: 16, num_components: 32, seed: "{{seed}}"}}
+    args:
+      image_size: [64, 64]
+      encoder_args: {{depth: 1, dim: 16}}
+      density_args: {{num_components: 32}}
+      seed: "{{seed}}"
 datasets:
   - name: SampleParts
     data: SampleParts

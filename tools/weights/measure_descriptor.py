@@ -36,7 +36,7 @@ from torch.nn import functional as F  # noqa: N812
 from torchmetrics.functional.classification import binary_auroc
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from anomalib_vmpfd.nn.grid import CellGeometry, interpolation_matrix
+from anomalib_vmpfd.nn.grid import Axis, interpolation_matrix
 from anomalib_vmpfd.weights import load_pdn_state_dict
 
 logger = logging.getLogger("measure_descriptor")
@@ -151,8 +151,8 @@ def measure(describe: Descriptor, samples: DataFrame, seed: int, train_images: i
             kept.append(scorer(x).view(len(images), -1))
     masks, labels = torch.cat(masks), torch.tensor(test.label_index.to_numpy())
     cells = int(scores[0][0].shape[1] ** 0.5)
-    geometry = CellGeometry(PDN_STRIDE, (PDN_FIELD - 1) / 2).pooled(2)
-    upsample = interpolation_matrix(cells, geometry, SIZE)
+    axis = Axis(2 * cells, PDN_STRIDE, (PDN_FIELD - 1) / 2).pooled(cells, 2)
+    upsample = interpolation_matrix(axis, Axis(SIZE, 1.0, 0.0))
     for scorer, kept in zip(scorers, scores, strict=True):
         maps = upsample @ torch.cat(kept).view(-1, cells, cells) @ upsample.T
         maps = gaussian_blur(maps[:, None], [25, 25], [4.0, 4.0])[:, 0]

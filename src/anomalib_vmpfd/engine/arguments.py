@@ -4,10 +4,26 @@
 """Parts of a model chosen by name, each with arguments of its own as plain data."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 Part = TypeVar("Part")
+
+
+def check_choice(argument: str, name: str, choices: Iterable[str]) -> None:
+    """Refuse an unknown choice.
+
+    Args:
+        argument (str): Name of the argument, as ``"density"``.
+        name (str): The choice.
+        choices (Iterable[str]): What there is.
+
+    Raises:
+        ValueError: If it is none of them; names them.
+    """
+    if name not in choices:
+        msg = f"Unknown {argument}={name!r}; choose one of {', '.join(map(repr, choices))}."
+        raise ValueError(msg)
 
 
 def build_part(
@@ -36,9 +52,7 @@ def build_part(
         >>> build_part("shape", "ratio", {"ratio": lambda size, places=2: round(size, places)}, {"places": 1}, 0.25)
         0.2
     """
-    if name not in parts:
-        msg = f"Unknown {argument}={name!r}; choose one of {', '.join(map(repr, parts))}."
-        raise ValueError(msg)
+    check_choice(argument, name, parts)
     known = list(inspect.signature(parts[name]).parameters)[len(context) :]
     if unknown := [key for key in given or {} if key not in known]:
         msg = (

@@ -10,6 +10,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
+from torch.utils.data import Subset
 
 # what Pillow turns into 8 bits by cutting everything above 255 off
 DEEP_MODES = ("I", "F")
@@ -119,6 +120,9 @@ def _from_loading(exception: BaseException) -> bool:
 def _paths(loader: Any) -> list[str]:  # noqa: ANN401
     """Images and masks that a data loader reads, those of anomalib's data sets and predictions."""
     dataset = getattr(loader, "dataset", None)
+    while isinstance(dataset, Subset):
+        # all of the data set: what is held out from a training is read too
+        dataset = dataset.dataset
     if (samples := getattr(dataset, "samples", None)) is None:
         return [str(path) for path in getattr(dataset, "image_filenames", ())]
     return [

@@ -36,7 +36,7 @@ def check_images_in_unit_range(images: Any) -> None:  # noqa: ANN401
     if not images.is_floating_point():
         msg = f"Images must be floating-point in [0, 1], got {images.dtype}; give images / 255 for 8 bits a channel."
         raise ValueError(msg)
-    if images.numel() and ((images < -TOLERANCE) | (images > 1 + TOLERANCE)).any():
+    if (((images < -TOLERANCE) | (images > 1 + TOLERANCE)) & images.isfinite()).any():
         finite = images[images.isfinite()]
         msg = (
             f"Images must lie in [0, 1], these go from {finite.min():.3g} to {finite.max():.3g}; divide 8-bit values "

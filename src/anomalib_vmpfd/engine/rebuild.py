@@ -89,8 +89,9 @@ def rebuild(module: LightningModule, checkpoint: dict[str, Any]) -> None:
     if not adopted:
         return
     logger.info(f"{name} takes from its checkpoint: {', '.join(f'{k}={_plain(v)}' for k, v in adopted.items())}.")
-    no_components = dict.fromkeys((name for name in COMPONENTS if name in parameters), False)
-    twin = type(module)(**{**given, **adopted}, **no_components)
+    # a component of its own is restored by anomalib, and not every model takes one
+    without = {name: False for name in COMPONENTS if name in parameters}
+    twin = type(module)(**{**given, **adopted, **without})
     module.model = twin.model.to(module.device)
     for key in adopted:
         if key in vars(twin):

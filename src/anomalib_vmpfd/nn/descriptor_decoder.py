@@ -11,7 +11,7 @@ class DescriptorDecoder(nn.Module):
     """Give back the descriptors ``Y`` of an image from one narrow code ``z`` of the whole image.
 
     No cell can be copied through a code that all cells share: what comes back is what this image should look like as a
-    whole. A part that is missing, doubled or in the wrong place stands out even where every patch by itself is normal.
+    whole. A part that is missing, doubled or misplaced has a large error even where every patch by itself is normal.
 
     The code begins as the principal components ``P`` of the normals, the best that a linear code can do, and the
     training adds what is not linear: ``z = P Y + a(F)`` and ``Y_hat = P^T z + g(z)``, where ``F`` are the encoder's

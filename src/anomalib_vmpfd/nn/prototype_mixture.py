@@ -27,7 +27,7 @@ class PrototypeMixtureHead(nn.Module):
     The means are a greedy coreset of the normals and nothing is trained. A mean regressed from the image, as in
     :class:`MixtureDensityHead`, has to be right everywhere to tell a defect; a prototype is right by construction. What
     equation 3 predicts from the cell itself, its spread, is counted here on normal images around the prototype: a
-    spread that a network predicts grows where the cell is odd, and hides it.
+    spread that a network predicts increases where the cell is anomalous, and hides it.
 
     Args:
         target_channels (int): Channels ``C`` of ``y``.
@@ -84,7 +84,7 @@ class PrototypeMixtureHead(nn.Module):
     def fit_spreads(self, distances: Tensor, nearest: Tensor) -> Tensor:
         """Learn how far normal cells lie from each prototype that is nearest to them: mean and standard deviation.
 
-        Edges and other restless parts lie far from their prototypes wherever they are in the image, plain ones near.
+        Cells at edges and of other high-variance parts lie far from their prototypes at any location, others near.
 
         Args:
             distances (Tensor): Distances of the cells of normal images to the nearest prototype, each image by the
@@ -92,7 +92,7 @@ class PrototypeMixtureHead(nn.Module):
             nearest (Tensor): Which prototype that is, ``(M, h, w)``.
 
         Returns:
-            Tensor: Scores of these images, each by the spreads of the others as if it were new, ``(M, h, w)``.
+            Tensor: Leave-one-image-out scores, ``(M, h, w)``: each image by the spreads of the others.
         """
         prototypes = self.prototypes
         neighbours = torch.cat([
@@ -104,12 +104,12 @@ class PrototypeMixtureHead(nn.Module):
         location, spread = _spreads(sums.sum(0), neighbours)
         self.location.copy_(location)
         self.spread.copy_(spread)
-        judged = []
+        left_out = []
         for image, (distance, index) in enumerate(zip(distances, nearest, strict=True)):
             if len(distances) > 1:
                 location, spread = _spreads(sums[:image].sum(0) + sums[image + 1 :].sum(0), neighbours)
-            judged.append((distance - location[index]) / spread[index])
-        return torch.stack(judged)
+            left_out.append((distance - location[index]) / spread[index])
+        return torch.stack(left_out)
 
     def score(self, y: Tensor) -> Tensor:
         """Distance to the nearest prototype over what is usual around it.
@@ -124,7 +124,7 @@ class PrototypeMixtureHead(nn.Module):
             Tensor: Scores of shape ``(B, h, w)``.
         """
         squared, nearest = self._two_nearest(y)
-        # judged by one prototype alone, a cell half-way between two would depend on how a backend rounds
+        # scored by one prototype alone, a cell half-way between two would depend on how a backend rounds
         apart = (squared[..., -1] - squared[..., 0]) / (TIE * squared[..., 0]).clamp_min(1e-12)
         share = torch.sigmoid(-apart)
         location, spread = (
@@ -139,7 +139,7 @@ class PrototypeMixtureHead(nn.Module):
         Args:
             y (Tensor): Normalised descriptors, ``(B, C, h, w)``.
             sources (Tensor | None): Numbers of these images, ``(B,)``, where prototypes were taken from them: each is
-                judged by the prototypes of the others, as if it were new.
+                compared with the prototypes of the others (leave one image out).
 
         Returns:
             tuple[Tensor, Tensor]: Root mean square distance to it, in units of the channels' spread over the cells, and

@@ -52,7 +52,7 @@ def test_a_suite_covers_its_published_table(name, dataset):
 def test_paper_and_default_differ_by_their_presets_alone():
     models = {model.label: model for model in load_suite(FOLDER / "side_by_side.yaml").models}
     assert models["VmpfdAd"].model == models["VmpfdAd-paper"].model == "anomalib_vmpfd.VmpfdAd"
-    assert models["VmpfdAd-paper"].args["grid"] == 8
+    assert models["VmpfdAd-paper"].args["descriptor_args"]["grid"] == 8
     assert models["VmpfdAd-paper"].data_args["train_batch_size"] == 48
 
 

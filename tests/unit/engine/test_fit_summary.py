@@ -1,30 +1,46 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The command that a training ends with."""
+"""What a training says at its end."""
 
+import logging
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
+import torch
 from anomalib.cli.cli import AnomalibCLI
 
 from anomalib_vmpfd import VmpfdAd, register
-from anomalib_vmpfd.engine.fit_summary import next_command
+from anomalib_vmpfd.engine.fit_summary import log_fit_summary, next_command
+
+GIVEN = {"image_size": (64, 96), "density_args": {"num_components": 8}, "reconstruction": None, "image_fpr": 0.1}
 
 
-def test_the_next_command_builds_the_same_model():
-    """Parsed by anomalib's own command line."""
+def test_the_next_command_is_one_of_anomalib_and_repeats_no_argument():
     register()
-    given = {"image_size": (64, 96), "dim": 32, "branches": "density", "map_weights": (1.0, 0.0), "train_cells": None}
-    model = VmpfdAd(**given)
-    command = next_command(model, "a folder/model.ckpt")
-    assert command.endswith(" --ckpt_path 'a folder/model.ckpt' --data <image or folder>")
-    words = shlex.split(command.replace(" --data <image or folder>", " --data parts"))
-    assert words[0] == "anomalib"
-    cli = AnomalibCLI(args=["predict", "--model", "VmpfdAd", "--data", "parts"], run=False)
-    parsed = cli.parser.parse_args(words[1:]).predict.model.init_args
-    expected = {name: list(v) if isinstance(v, tuple) else v for name, v in model.hparams.items() if name in parsed}
-    built = {name: list(v) if isinstance(v, tuple) else v for name, v in parsed.items() if name in expected}
-    assert len(built) > 30
-    assert built == expected
-    assert Path("a folder/model.ckpt") == Path(cli.parser.parse_args(words[1:]).predict.ckpt_path)
+    command = next_command(VmpfdAd(**GIVEN), "a folder/model.ckpt")
+    assert command == "anomalib predict --model VmpfdAd --ckpt_path 'a folder/model.ckpt' --data <image or folder>"
+    words = shlex.split(command.replace("<image or folder>", "parts"))
+    parsed = AnomalibCLI(args=words[1:], run=False).config.predict
+    assert parsed.model.class_path == "anomalib_vmpfd.VmpfdAd"
+    assert Path(parsed.ckpt_path) == Path("a folder/model.ckpt")
+
+
+def test_the_summary_names_thresholds_their_rates_and_the_checkpoint(tmp_path, caplog):
+    model = VmpfdAd(**GIVEN)
+    model.post_processor.calibrate(torch.linspace(0.2, 0.4, 30), torch.linspace(0.1, 0.3, 30))
+    model._trainer = SimpleNamespace(
+        current_epoch=3,
+        global_step=12,
+        default_root_dir=tmp_path,
+        checkpoint_callback=SimpleNamespace(best_model_path=str(tmp_path / "model.ckpt")),
+    )
+    with caplog.at_level(logging.INFO):
+        log_fit_summary(model)
+    assert "VmpfdAd is trained: 3 epochs, 12 steps." in caplog.text
+    threshold = float(model.post_processor.image_threshold)
+    assert f"image threshold  {threshold:.4f}" in caplog.text
+    assert "for a false-positive rate of 0.1 on normals" in caplog.text
+    assert str(tmp_path / "model.ckpt") in caplog.text
+    assert str(tmp_path / "images") in caplog.text

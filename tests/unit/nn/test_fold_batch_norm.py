@@ -56,8 +56,8 @@ def test_a_descriptor_computes_what_timm_computes_from_the_same_file(tmp_path):
     network = timm.create_model("resnet18", pretrained=False).eval()
     disturb(network)
     torch.save(network.state_dict(), tmp_path / "resnet18.pth")
-    descriptor = PatchDescriptor("timm/resnet18", (64, 64), ["layer2"])
-    descriptor.load_weights(str(tmp_path / "resnet18.pth"))
+    descriptor = PatchDescriptor("timm/resnet18", (64, 64), ["layer2"], weights=str(tmp_path / "resnet18.pth"))
+    descriptor.load_weights()
     images = torch.rand(2, 3, 64, 64)
     mean, std = (torch.tensor(network.default_cfg[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
     with torch.no_grad():

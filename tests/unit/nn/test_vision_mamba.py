@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from anomalib_vmpfd.nn.cnn_encoder import CnnEncoder
-from anomalib_vmpfd.nn.vision_mamba import VisionMambaBlock, VisionMambaEncoder, weight_decay_groups
+from anomalib_vmpfd.nn.vision_mamba import VisionMambaBlock, VisionMambaEncoder
 
 pytestmark = pytest.mark.numeric
 
@@ -180,20 +180,6 @@ def test_initial_state_is_that_of_mamba() -> None:
             assert 0.9e-3 < steps.min() < 3e-3
             assert 0.03 < steps.max() < 0.101
         assert mixer.out_proj.weight.abs().max() <= 128**-0.5 / 2 + 1e-6
-
-
-def test_mamba_parameters_are_exempt_from_weight_decay() -> None:
-    model = nn.Sequential(VisionMambaEncoder((64, 64), dim=16, depth=2), nn.Conv2d(16, 4, 1), nn.Conv2d(4, 4, 1))
-    model[2].requires_grad_(requires_grad=False)
-    decayed, exempt = weight_decay_groups(model, 0.1)
-    assert (decayed["weight_decay"], exempt["weight_decay"]) == (0.1, 0.0)
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    exempt_names = {names[id(parameter)] for parameter in exempt["params"]}
-    mixer_names = {f"0.layers.{i}.mixer.{n}" for i in range(2) for n in ("A_log", "A_b_log", "D", "D_b")}
-    assert exempt_names == {"0.pos_embed", *mixer_names}
-    trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    assert {names[id(parameter)] for parameter in decayed["params"]} == trainable - exempt_names
-    assert len(weight_decay_groups(nn.Linear(2, 2), 0.1)) == 1
 
 
 @pytest.mark.parametrize("encoder_class", [VisionMambaEncoder, CnnEncoder])

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from anomalib_vmpfd.anomaly.branch import Branch
-from anomalib_vmpfd.engine.arguments import build_part
+from anomalib_vmpfd.engine.arguments import build_part, check_choice
 from anomalib_vmpfd.nn.patch_descriptor import PatchDescriptor
 
 from .density import PredictedMixture, PrototypeDensity
@@ -59,11 +59,14 @@ def build_model(
     if density is None and reconstruction is None:
         msg = "Both density and reconstruction are None; give one of them, or leave both at their defaults."
         raise ValueError(msg)
-    for name, branch, arguments in (
-        ("density", density, density_args),
-        ("reconstruction", reconstruction, reconstruction_args),
+    for name, branch, arguments, branches in (
+        ("density", density, density_args, DENSITIES),
+        ("reconstruction", reconstruction, reconstruction_args, RECONSTRUCTIONS),
     ):
-        if branch is None and arguments:
+        if branch is not None:
+            # before the encoder, which reads what is reconstructed and would be blamed
+            check_choice(name, branch, branches)
+        elif arguments:
             msg = f"{name}_args has no effect where {name} is None; leave it out."
             raise ValueError(msg)
     if tuple(map_weights) != EQUAL_WEIGHTS and None in {density, reconstruction}:

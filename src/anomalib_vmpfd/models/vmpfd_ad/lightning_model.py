@@ -189,7 +189,7 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
             branch.fit(_LearntFeatures(self, images))
 
     def score_learnt(self, images: LearntImages, *, thresholds: bool) -> None:
-        """Scores of learnt images as if they were new, from the branches that can leave an image out."""
+        """Leave-one-image-out scores of learnt images, from the branches that have them."""
         features = _LearntFeatures(self, images)
         left_out = {
             name: branch.score_left_out(features, thresholds=thresholds) for name, branch in self.model.branches.items()
@@ -207,7 +207,7 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
     def calibrate(self, observed: Sequence[RawScores], *, held_out: bool) -> InferenceBatch:
         """Set quantiles from normals, equations 15, 16, 18 and 19."""
         if not held_out:
-            # no image is judged by its own prototypes
+            # leave one image out: no image is scored by its own prototypes
             whole = {
                 name: tuple(map(torch.cat, zip(*(s[name] for s in observed), strict=True))) for name in observed[0]
             }
