@@ -46,7 +46,7 @@ def warn_if_squeezed(paths: Sequence[str], image_size: tuple[int, int]) -> None:
         image_size (tuple[int, int]): Height and width in pixels that they are resized to.
     """
     ratios = []
-    for path in paths[:: -(-len(paths) // SAMPLE)]:
+    for path in paths[:: max(1, -(-len(paths) // SAMPLE))]:
         # what cannot be read is named where it is read
         with contextlib.suppress(OSError), Image.open(path) as image:
             ratios.append(image.height / image.width)
