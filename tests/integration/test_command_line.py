@@ -14,8 +14,8 @@ from torchvision.io import decode_image
 
 from anomalib_vmpfd import VmpfdAd, register
 
-MODEL = [
-    "--model", "VmpfdAd",
+MODEL = ["--model", "VmpfdAd"]  # of a checkpoint, which describes all else by itself
+ARGUMENTS = [
     "--model.image_size", "[128,128]",
     "--model.encoder_args.depth", "1",
     "--model.encoder_args.dim", "32",
@@ -36,7 +36,7 @@ def workplace(sample_root: Path, tmp_path_factory: pytest.TempPathFactory):
             patch.chdir(folder)
             return AnomalibCLI(args=[subcommand, *arguments])
 
-    run("train", *MODEL, *data, *TRAINER, "--trainer.max_epochs", "2", "--data.train_batch_size", "16")
+    run("train", *MODEL, *ARGUMENTS, *data, *TRAINER, "--trainer.max_epochs", "2", "--data.train_batch_size", "16")
     checkpoint = (
         folder / "results" / "VmpfdAd" / "SampleParts" / "washer" / "latest" / "weights" / "lightning" / "model.ckpt"
     )
@@ -55,6 +55,14 @@ def test_test_with_the_checkpoint_gives_the_metrics_again(workplace):
     _, run, data, checkpoint = workplace
     metrics = run("test", *MODEL, *data, *TRAINER, "--ckpt_path", str(checkpoint)).engine.trainer.callback_metrics
     assert metrics["image_AUROC"] > 0.85
+
+
+def test_an_argument_that_contradicts_the_checkpoint_is_an_error(workplace):
+    _, run, data, checkpoint = workplace
+    with pytest.raises(
+        ValueError, match=r"image_size=\[64, 64\] was given, the checkpoint was trained with \[128, 128\]"
+    ):
+        run("test", *MODEL, "--model.image_size", "[64,64]", *data, *TRAINER, "--ckpt_path", str(checkpoint))
 
 
 def test_predict_marks_single_images_without_a_datamodule(workplace, sample_root):

@@ -52,6 +52,8 @@ def engine(folder: Path, **arguments) -> Engine:
 
 
 class OwnData(LightningDataModule):
+    name, category = "own", ""  # by which anomalib's engine names the folder of results
+
     def train_dataloader(self) -> DataLoader:
         return loader(Images(20), shuffle=True)
 

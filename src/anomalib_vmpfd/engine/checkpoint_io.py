@@ -89,6 +89,26 @@ def readable(path: str | Path) -> Generator[None, None, None]:
         raise CheckpointError(msg) from error
 
 
+def read_whole(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint without running code from it.
+
+    Args:
+        path (str | Path): The file.
+
+    Returns:
+        dict[str, Any]: The checkpoint; its tensors stay in the file until they are needed.
+
+    Raises:
+        CheckpointError: If the file is damaged, is no checkpoint or holds more than data.
+    """
+    with readable(path):
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+            msg = "no state_dict in it"
+            raise ValueError(msg)
+    return checkpoint
+
+
 def _check_sums(path: str | Path) -> None:
     """Compare the check sums that torch writes but does not read, so that no flipped bit becomes a weight."""
     if "://" not in str(path) and zipfile.is_zipfile(path):

@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import Compose, Resize
 
 from anomalib_vmpfd.plotting import HeatmapVisualizer
 
-from .checkpoint_io import keep_checkpoints_whole, readable
+from .checkpoint_io import keep_checkpoints_whole, read_whole
 from .image_errors import ImageErrors
 from .image_range import check_images_in_unit_range
 from .post_processor import RankPreservingPostProcessor, Threshold
@@ -66,8 +66,10 @@ class InterfaceMixin(nn.Module):
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: str | Path, **kwargs: Any) -> "InterfaceMixin":  # noqa: ANN401
         """Load a checkpoint without running code from it; a damaged one is named."""
-        with readable(checkpoint_path):
-            return super().load_from_checkpoint(checkpoint_path, **kwargs)
+        if kwargs.get("weights_only", True) and "://" not in str(checkpoint_path):
+            # apart from what follows: an argument that is wrong is not the fault of the file
+            read_whole(checkpoint_path)
+        return super().load_from_checkpoint(checkpoint_path, **kwargs)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say in the checkpoint which model it is of."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from anomalib.data import Batch
-from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler, Subset
+from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler, Subset
 from torchvision.transforms.v2 import Resize
 
 from .calibration import MIN_IMAGES_TO_HOLD_OUT, held_out_indices
@@ -90,12 +90,7 @@ class NormalImages:
             "prefetch_factor": loader.prefetch_factor,
             "persistent_workers": loader.persistent_workers,
         }
-        # exact types: what a user's own sampler would do is not known
-        plain = type(loader.batch_sampler) is BatchSampler and type(loader.sampler) in {
-            RandomSampler,
-            SequentialSampler,
-        }
-        if not plain:
+        if not _in_whole_batches(loader):
             kept = _LearntBatches(loader.batch_sampler, set(self.learnt))
             return DataLoader(loader.dataset, batch_sampler=kept, **shared)
         shuffle = isinstance(loader.sampler, RandomSampler)
@@ -159,6 +154,14 @@ class _LearntBatches:
 
     def __len__(self) -> int:
         return len(self._batches)
+
+
+def _in_whole_batches(loader: DataLoader) -> bool:
+    """Whether a loader gives every image once, in order or shuffled, so that fewer images are fewer batches."""
+    sampler = loader.sampler
+    shuffles = type(sampler) is RandomSampler and not sampler.replacement and len(sampler) == len(loader.dataset)
+    # a batch sampler of a user's own leaves the batch size open; exact types, as what it would do is not known
+    return loader.batch_size is not None and (shuffles or type(sampler) is SequentialSampler)
 
 
 def _labelled_anomalous(dataset: Dataset) -> set[int]:

@@ -9,10 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import LightningModule
 
-from .checkpoint_io import readable
+from .checkpoint_io import read_whole
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +43,7 @@ def model_of(path: Path) -> str | None:
     Raises:
         CheckpointError: If the file cannot be read as a checkpoint.
     """
-    with readable(path):
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    return checkpoint.get(KEY, {}).get("model")
+    return read_whole(path).get(KEY, {}).get("model")
 
 
 def rebuild(module: LightningModule, checkpoint: dict[str, Any]) -> None:

@@ -20,6 +20,11 @@ def test_a_size_keeps_shape_and_pixels(ratio, side):
     assert height * width == pytest.approx(side * side, rel=0.12)
 
 
+def test_images_without_files_are_left_alone(caplog):
+    warn_if_squeezed([], (256, 256))
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("size", [(500, 1240), (900, 300), (256, 256), (400, 300)])
 def test_the_size_it_names_is_one_it_is_content_with(tmp_path, caplog, size):
     paths = []

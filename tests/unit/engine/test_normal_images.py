@@ -93,8 +93,9 @@ class OwnBatches:
             "batch_size": 1,
         },
         {"sampler": WeightedRandomSampler(torch.ones(30), 60)},
+        {"sampler": RandomSampler(range(30), num_samples=10)},
     ],
-    ids=["batch_sampler", "with replacement", "sampler"],
+    ids=["batch_sampler", "with replacement", "sampler", "fewer samples"],
 )
 def test_a_sampler_of_ones_own_never_gives_a_held_out_image(arguments):
     torch.manual_seed(0)
@@ -102,6 +103,16 @@ def test_a_sampler_of_ones_own_never_gives_a_held_out_image(arguments):
     seen = numbers(images.training_loader())
     assert seen
     assert not set(seen) & set(images.calibration)
+
+
+def test_the_batches_of_a_plain_batch_sampler_stay_its_own():
+    """DataLoader forgets batch size and sampler of such a one."""
+    own = BatchSampler(RandomSampler(range(30)), 5, drop_last=False)
+    images = NormalImages(loader(Plain(30), batch_sampler=own, batch_size=1), 0.2, seed=1)
+    batches = list(images.training_loader())
+    assert sorted(numbers(batches)) == images.learnt
+    assert numbers(batches) != images.learnt
+    assert len(batches) <= 6
 
 
 def test_a_batch_sampler_keeps_its_order_and_repeats():
