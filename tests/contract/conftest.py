@@ -16,10 +16,10 @@ from torch import Tensor
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "reliability")]
 
-import tiny
-from entries import ENTRIES, Entry
+import tiny  # noqa: E402
+from entries import ENTRIES, Entry  # noqa: E402
 
-from anomalib_vmpfd import SampleParts
+from anomalib_vmpfd import SampleParts  # noqa: E402
 
 
 @pytest.fixture(scope="session", params=ENTRIES, ids=str)

@@ -16,7 +16,7 @@ from anomalib_vmpfd.engine.module import CalibratedMixin
 
 
 class LocalContrastModel(nn.Module):
-    """How far the contrast of a cell lies from the normals' there, in their standard deviations; the mean is trained."""
+    """How far the contrast of a cell lies from that of normals there, in standard deviations; the mean is trained."""
 
     std: Tensor
 

@@ -80,7 +80,7 @@ class InterfaceMixin(nn.Module):
         """Become the model that was trained; arguments that contradict the checkpoint are an error."""
         rebuild(self, checkpoint)
         super().on_load_checkpoint(checkpoint)
-        datamodule = getattr(self._trainer, "datamodule", None)
+        datamodule: Any = getattr(self._trainer, "datamodule", None)
         if hasattr(datamodule, "_update_augmentations"):
             # it was set up with the size of before; images that are resized twice give other scores
             datamodule._update_augmentations()  # noqa: SLF001
