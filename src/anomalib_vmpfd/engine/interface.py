@@ -44,10 +44,10 @@ class InterfaceMixin(nn.Module):
         cls,
         threshold: Threshold = "normals",
         image_fpr: float = 0.02,
-        pixel_fpr: float = 0.005,
+        mask_fpr: float = 0.1,
     ) -> RankPreservingPostProcessor:
         """Thresholds from normals; arguments as those of :class:`RankPreservingPostProcessor`."""
-        return RankPreservingPostProcessor(threshold, image_fpr, pixel_fpr)
+        return RankPreservingPostProcessor(threshold, image_fpr, mask_fpr)
 
     @classmethod
     def configure_visualizer(cls) -> HeatmapVisualizer:

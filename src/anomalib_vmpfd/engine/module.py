@@ -11,7 +11,8 @@ Example:
     ...         self.seed = seed
 """
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -90,21 +91,17 @@ class CalibratedMixin(InterfaceMixin):
         """What :meth:`calibrate` wants to know of a batch of normals; by default predictions."""
         return self.model(batch.image)
 
-    def calibrate(self, observed: Sequence[Any], *, held_out: bool) -> InferenceBatch:  # noqa: PLR6301
+    def calibrate(self, observed: Iterable[Any]) -> Iterable[InferenceBatch]:  # noqa: PLR6301
         """Learn the usual scores of normals.
 
         Args:
-            observed (Sequence[Any]): What :meth:`observe` gave, batch by batch.
-            held_out (bool): Whether these images were held out; ``False`` where too few are there and all were learnt.
+            observed (Iterable[Any]): What :meth:`observe` gives, batch by batch, while it is asked for: images that
+                were held out or, where too few are there, all that were learnt.
 
         Returns:
-            InferenceBatch: Their predictions, as those of new images, from which thresholds are taken.
+            Iterable[InferenceBatch]: Predictions of normals as those of new images, from which thresholds are taken.
         """
-        del held_out
-        return InferenceBatch(
-            pred_score=torch.cat([seen.pred_score for seen in observed]),
-            anomaly_map=torch.cat([seen.anomaly_map for seen in observed]),
-        )
+        return observed
 
     @property
     def trainer_arguments(self) -> dict[str, Any]:
@@ -249,9 +246,12 @@ class CalibratedMixin(InterfaceMixin):
         was_training = self.model.training
         self.model.eval()
         normals = read(self._normals, self._normals.calibration, "Calibrating on normal images", *self._reading)
-        predictions = self.calibrate([self.observe(batch) for batch in normals], held_out=self._normals.holds_out)
+        predictions = self.calibrate(self.observe(batch) for batch in normals)
         if isinstance(self.post_processor, RankPreservingPostProcessor):
-            self.post_processor.calibrate(predictions.pred_score, predictions.anomaly_map)
+            self.post_processor.calibrate(predictions)
+        else:
+            # calibration is lazy
+            deque(predictions, maxlen=0)
         self.model.train(was_training)
 
     def _share_state(self) -> None:

@@ -90,9 +90,9 @@ def rebuild(module: LightningModule, checkpoint: dict[str, Any]) -> None:
     without = {name: False for name in COMPONENTS if name in parameters}
     twin = type(module)(**{**given, **adopted, **without})
     module.model = twin.model.to(module.device)
+    for key in parameters.keys() & vars(twin).keys():
+        setattr(module, key, getattr(twin, key))
     for key in adopted:
-        if key in vars(twin):
-            setattr(module, key, getattr(twin, key))
         module.hparams[key] = stored[key]
 
 

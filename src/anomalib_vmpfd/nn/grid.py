@@ -68,6 +68,7 @@ class Resample(nn.Module):
 
     def __init__(self, source: Grid, target: Grid, sigma: float = 0.0) -> None:
         super().__init__()
+        self.cells = target.shape[0] * target.shape[1]
         for name, there, here in zip(("rows", "columns"), source, target, strict=True):
             # interpolation and smoothing are linear: one product does both
             matrix = gaussian_matrix(here.cells, sigma) @ resampling_matrix(there, here)
