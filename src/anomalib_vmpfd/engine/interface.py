@@ -80,9 +80,13 @@ class InterfaceMixin(nn.Module):
         """Become the model that was trained; arguments that contradict the checkpoint are an error."""
         rebuild(self, checkpoint)
         super().on_load_checkpoint(checkpoint)
+        self.refresh_data()
+
+    def refresh_data(self) -> None:
+        """Let a datamodule that was set up before resize images as the pre-processor does now."""
         datamodule: Any = getattr(self._trainer, "datamodule", None)
         if hasattr(datamodule, "_update_augmentations"):
-            # it was set up with the size of before; images that are resized twice give other scores
+            # images that are resized twice give other scores
             datamodule._update_augmentations()  # noqa: SLF001
 
     def setup(self, stage: str) -> None:

@@ -39,6 +39,8 @@ from anomalib_vmpfd.engine.post_processor import Threshold
 from .build import DEFAULT_MAP_WEIGHTS, build_model
 from .torch_model import ImageScore, RawScores, VmpfdAdModel, concatenated
 
+DEFAULT_IMAGE_SIZE = (256, 256)
+
 
 class VmpfdAd(CalibratedMixin, AnomalibModule):
     """Visual Mamba and patch feature distribution (VMPFD-AD).
@@ -51,8 +53,9 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
     it does not have is refused.
 
     Args:
-        image_size (tuple[int, int]): Height and width in pixels that images are resized to, multiples of the encoder's
-            ``patch_size``. Defaults to ``(256, 256)``.
+        image_size (tuple[int, int] | None): Height and width in pixels that images are resized to, multiples of the
+            encoder's ``patch_size``. Defaults to ``None``: as many pixels as 256 x 256, in the shape of the training
+            images; a checkpoint keeps it.
         descriptor (str): Frozen patch descriptor: ``"pdn_small"``, ``"pdn_medium"`` or ``"timm/<backbone>"``.
             Defaults to ``"timm/tf_efficientnet_lite2"``.
         descriptor_args (dict[str, Any] | None): ``layers``, ``grid`` and ``weights`` of :class:`PatchDescriptor`.
@@ -101,7 +104,7 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
 
     def __init__(
         self,
-        image_size: tuple[int, int] = (256, 256),
+        image_size: tuple[int, int] | None = None,
         descriptor: str = "timm/tf_efficientnet_lite2",
         descriptor_args: dict[str, Any] | None = None,
         encoder: str = "vim",
@@ -128,8 +131,10 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
         evaluator: Evaluator | bool = True,
         visualizer: Visualizer | bool = True,
     ) -> None:
+        chooses_image_size = image_size is None and pre_processor is True
+        height, width = image_size or DEFAULT_IMAGE_SIZE
         if pre_processor is True:
-            pre_processor = self.configure_pre_processor(image_size)
+            pre_processor = self.configure_pre_processor((height, width))
         if post_processor is True:
             post_processor = self.configure_post_processor(threshold, image_fpr, mask_fpr)
         super().__init__(pre_processor, post_processor, evaluator, visualizer)
@@ -137,7 +142,7 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.model: VmpfdAdModel = build_model(
-                (image_size[0], image_size[1]),
+                (height, width),
                 descriptor,
                 descriptor_args,
                 encoder,
@@ -149,7 +154,8 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
                 map_weights,
                 image_score,
             )
-        self.image_size = (image_size[0], image_size[1])
+        self.chooses_image_size = chooses_image_size
+        self.image_size = (height, width)
         self.map_quantiles = map_quantiles
         self.held_out = (0.0 if self.model.leaves_one_out else 0.1) if held_out is None else held_out
         self.lr = lr
