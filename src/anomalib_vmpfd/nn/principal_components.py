@@ -10,7 +10,7 @@ NULL = 1e-10  # part of the largest eigenvalue below which float64 knows no dire
 
 
 @torch.no_grad()
-def principal_components(rows: Tensor, count: int) -> Tensor:
+def principal_components(rows: Tensor, count: int, products: Tensor | None = None) -> Tensor:
     """Orthonormal directions along which rows vary most about zero, the right singular vectors of their matrix.
 
     The rows are not centred. They are decomposed in float64 by the smaller of ``rows @ rows.T`` and
@@ -21,6 +21,7 @@ def principal_components(rows: Tensor, count: int) -> Tensor:
         rows (Tensor): Values of shape ``(N, D)``.
         count (int): Number of components. Few rows have many components that only remember these rows, so ask for at
             most half as many as there are rows if others are to be coded.
+        products (Tensor | None): ``rows @ rows.T`` where it is known, in float64, ``(N, N)``.
 
     Returns:
         Tensor: Components of shape ``(count, D)`` in the rows' type, by falling variance. Those beyond the rank of the
@@ -32,7 +33,9 @@ def principal_components(rows: Tensor, count: int) -> Tensor:
     """
     values = rows.double()
     wide = len(values) <= values.shape[1]
-    variances, vectors = torch.linalg.eigh(values @ values.T if wide else values.T @ values)
+    if products is None or not wide:
+        products = values @ values.T if wide else values.T @ values
+    variances, vectors = torch.linalg.eigh(products)
     variances, vectors = variances.flip(0)[:count], vectors.flip(1)[:, :count]
     rank = int((variances > NULL * variances[0]).sum())
     basis = vectors[:, :rank].T

@@ -13,6 +13,7 @@ from anomalib_vmpfd.anomaly.branch import Branch, Features, Normals, Scores
 from anomalib_vmpfd.anomaly.raw_map import RawMap
 from anomalib_vmpfd.nn.patch_descriptor import PatchDescriptor
 from anomalib_vmpfd.nn.precision import full_float32
+from anomalib_vmpfd.nn.principal_components import principal_components
 
 from .encoder import TokenEncoder
 
@@ -72,7 +73,7 @@ class ComponentReconstruction(Branch):
     def fit(self, normals: Normals) -> None:
         """Take the principal components of the normals."""
         for index, rows in enumerate(self._rows(normals.evenly(MAX_IMAGES))):
-            components = principal_components(rows @ rows.T, rows, self.code)
+            components = principal_components(rows, _count(rows, self.code))
             self._components(index).zero_()
             self._components(index)[: len(components)] = components
 
@@ -81,13 +82,14 @@ class ComponentReconstruction(Branch):
         """Errors by the components of the other nine tenths of the images, which stands in for leaving out each one."""
         scores = []
         for rows, each in zip(self._rows(normals.evenly(MAX_IMAGES)), self.maps, strict=True):
-            products = rows @ rows.T
+            products = rows.double() @ rows.double().T
             left_out = rows.new_empty(len(rows), *each.locations.mean.shape)
             folds = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0)) % min(FOLDS, len(rows))
             for fold in range(min(FOLDS, len(rows))):
                 out = folds == fold
                 rest = out if out.all() else ~out
-                components = principal_components(products[rest][:, rest], rows[rest], self.code)
+                learnt = rows[rest]
+                components = principal_components(learnt, _count(learnt, self.code), products[rest][:, rest])
                 left_out[out] = _error(rows[out], components, each.locations.mean.shape)
             scores.append(left_out)
         return tuple(scores)
@@ -112,23 +114,8 @@ class ComponentReconstruction(Branch):
         return F.avg_pool2d(features.descriptors[-1], side)
 
 
-def principal_components(products: Tensor, rows: Tensor, code: int) -> Tensor:
-    """Leading principal components of rows that are not centred.
-
-    Args:
-        products (Tensor): Products of all pairs of rows, ``(N, N)``: the few images, not the many values, decide the
-            size of the decomposition.
-        rows (Tensor): The rows, ``(N, D)``.
-        code (int): How many components at most; half as many as rows in any case.
-
-    Returns:
-        Tensor: Orthonormal components, the leading one first, ``(K, D)``.
-    """
-    count = min(code, max(1, len(rows) // 2))
-    values, vectors = torch.linalg.eigh(products.double())
-    leading = vectors[:, -count:].flip(1) / values[-count:].flip(0).clamp_min(1e-9).sqrt()
-    # the sign of an eigenvector is that of the library; it changes no error
-    return leading.T.to(rows) @ rows
+def _count(rows: Tensor, code: int) -> int:
+    return min(code, max(1, len(rows) // 2))
 
 
 def _error(rows: Tensor, components: Tensor, shape: tuple[int, int]) -> Tensor:
