@@ -6,11 +6,15 @@
 import torch
 from torch import Tensor, nn
 
+PRIOR = 32.0  # images' worth of the whole map in the statistics of a location
+
 
 class LocationStatistics(nn.Module):
     """Standardise scores by mean and standard deviation of their location on normal images.
 
-    Corners, edges and other high-variance locations would raise alarms on normals otherwise.
+    Corners, edges and other high-variance locations would raise alarms on normals otherwise. Both statistics are shrunk
+    towards those of the whole map, so that a few images suffice. Standard deviations below the median are raised to
+    it: the noise of a flat background must not turn into alarms.
 
     Args:
         shape (tuple[int, int]): Number of cells ``(h, w)``.
@@ -39,26 +43,25 @@ class LocationStatistics(nn.Module):
             Tensor: These scores, each image standardised by the statistics of the others (leave one image out):
             thresholds from scores that an image had a part in would let too many new normals through.
         """
-        scores = scores.float()
-        mean, std = _mean_and_std(scores)
+        exact = scores.double()
+        first, second = exact.sum(0), exact.square().sum(0)
+        mean, std = _mean_and_std(first, second, len(scores))
         self.mean.copy_(mean)
         self.std.copy_(std)
         if len(scores) == 1:
             return self(scores)
         left_out = []
-        for index, image in enumerate(scores):
-            mean, std = _mean_and_std(torch.cat([scores[:index], scores[index + 1 :]]))
-            left_out.append((image - mean) / std)
+        for image in exact:
+            mean, std = _mean_and_std(first - image, second - image.square(), len(scores) - 1)
+            left_out.append(((image - mean) / std).float())
         return torch.stack(left_out)
 
 
-def _mean_and_std(scores: Tensor, prior: float = 32.0) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of every location over normal images ``(N, h, w)``, each ``(h, w)``.
-
-    Both are shrunk towards those of the whole map by ``prior`` images' worth, so that a few images suffice. Standard
-    deviations below the median are raised to it: the noise of a flat background must not turn into alarms.
-    """
-    weight = len(scores) / (len(scores) + prior)
-    mean = scores.mean(0)
-    std = (weight * (scores - mean).square().mean(0) + (1 - weight) * scores.var(unbiased=False)).sqrt()
-    return weight * mean + (1 - weight) * scores.mean(), std.clamp_min(std.median().clamp_min(1e-6))
+def _mean_and_std(first: Tensor, second: Tensor, images: int) -> tuple[Tensor, Tensor]:
+    """Shrunk mean and standard deviation of every location, ``(h, w)`` each, from sums of scores and of squares."""
+    weight = images / (images + PRIOR)
+    mean, square = first / images, second / images
+    variance = (square - mean.square()).clamp_min(0)
+    whole = (square.mean() - mean.mean().square()).clamp_min(0)
+    std = (weight * variance + (1 - weight) * whole).sqrt()
+    return weight * mean + (1 - weight) * mean.mean(), std.clamp_min(std.median().clamp_min(1e-6))

@@ -33,3 +33,9 @@ def bounded(scores: Tensor) -> Tensor:
     of different scores; this function still tells 1,000 from 1,001.
     """
     return 0.5 + 0.5 * scores / (1 + scores.abs())
+
+
+def unbounded(scores: Tensor) -> Tensor:
+    """Inverse of :func:`bounded`, for scores in [0, 1]; both ends become infinite."""
+    distance = 2 * scores - 1
+    return distance / (1 - distance.abs())

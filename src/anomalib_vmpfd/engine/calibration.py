@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 MIN_IMAGES_TO_HOLD_OUT = 10
+EXPECTED_ABOVE = 10
+EULER = 0.5772156649
 
 
 def held_out_indices(num_images: int, fraction: float, seed: int) -> list[int]:
@@ -37,18 +39,28 @@ def held_out_indices(num_images: int, fraction: float, seed: int) -> list[int]:
 
 
 def threshold_at_fpr(normal_scores: Tensor, fpr: float) -> Tensor:
-    """Smallest threshold that keeps a share of at most ``fpr`` of new normals at or above it (conformal quantile).
+    """Threshold that keeps a share of about ``fpr`` of new normals at or above it.
 
-    The ``ceil((n + 1) (1 - fpr))``-th smallest score bounds the expected false-positive rate for exchangeable images.
-    With fewer than ``1 / fpr - 1`` scores no threshold can promise that; the largest score is the best to be had.
+    With many images it is the ``ceil((n + 1) (1 - fpr))``-th smallest score, which bounds the expected false-positive
+    rate for exchangeable images (conformal quantile). With fewer than ten expected at or above it, that is one of the
+    few largest scores and depends on chance; then it is the quantile of a Gumbel distribution with the scores' mean and
+    variance: scores are maxima over many cells.
 
     Args:
-        normal_scores (Tensor): Scores of held-out normals, any shape.
+        normal_scores (Tensor): Scores of normals as if they were new, any shape, not bounded.
         fpr (float): False-positive rate in (0, 1).
 
     Returns:
-        Tensor: The threshold, a scalar just above that score, as scores equal to the threshold count as anomalous.
+        Tensor: The threshold, a scalar; scores equal to it count as anomalous.
     """
-    scores = normal_scores.detach().float().flatten().sort().values
-    rank = min(math.ceil((len(scores) + 1) * (1 - fpr)), len(scores))
-    return torch.nextafter(scores[rank - 1], scores.new_tensor(math.inf))
+    scores = normal_scores.detach().flatten().double().sort().values
+    count = len(scores)
+    spread = scores.std() if count > 1 else torch.zeros_like(scores[0])
+    if count * fpr >= EXPECTED_ABOVE:
+        rank = min(math.ceil((count + 1) * (1 - fpr)), count)
+        # above the score by more than rounding, which differs from processor to processor
+        return (scores[rank - 1] + 1e-4 * spread).float()
+    scale = spread * math.sqrt(6) / math.pi
+    threshold = scores.mean() - EULER * scale - scale * math.log(-math.log1p(-fpr))
+    # normals that are all alike have no spread
+    return (threshold + 1e-4 * (1 + threshold.abs()) * (spread == 0)).float()

@@ -22,12 +22,15 @@ def log_fit_summary(module: "AnomalibModule") -> None:
     trainer = module.trainer
     lines = [f"{type(module).__name__} is trained: {trainer.current_epoch} epochs, {trainer.global_step} steps."]
     post_processor = module.post_processor
-    for kind in ("image", "pixel"):
+    for kind, rate_name, meaning in (
+        ("image", "image_fpr", "false-positive rate"),
+        ("pixel", "mask_fpr", "share of masks with any pixel"),
+    ):
         threshold = float(getattr(post_processor, f"{kind}_threshold", float("nan")))
         if threshold == threshold:  # noqa: PLR0124 - not calibrated
-            rate = getattr(post_processor, f"{kind}_fpr", None)
-            source = getattr(post_processor, "threshold", None)
-            reason = f", for a false-positive rate of {rate:g} on normals" if source == "normals" else ""
+            rate = getattr(post_processor, rate_name, None)
+            known = rate is not None and getattr(post_processor, "threshold", None) == "normals"
+            reason = f", for a {meaning} of {rate:g} on normals" if known else ""
             lines.append(f"  {kind} threshold  {threshold:.4f} (0.5 after normalisation){reason}")
     checkpoint = getattr(trainer.checkpoint_callback, "best_model_path", "")
     if checkpoint:

@@ -38,6 +38,23 @@ def size_of_shape(ratio: float, pixels: int) -> tuple[int, int]:
     return nearest_size(height, height / ratio, STEP)
 
 
+def usual_ratio(paths: Sequence[str]) -> float | None:
+    """Median of height over width of images.
+
+    Args:
+        paths (Sequence[str]): Image files, of which some are looked at, and only at their headers.
+
+    Returns:
+        float | None: The ratio; ``None`` where none can be read.
+    """
+    ratios = []
+    for path in paths[:: max(1, -(-len(paths) // SAMPLE))]:
+        # what cannot be read is named where it is read
+        with contextlib.suppress(OSError), Image.open(path) as image:
+            ratios.append(image.height / image.width)
+    return statistics.median(ratios) if ratios else None
+
+
 def warn_if_squeezed(paths: Sequence[str], image_size: tuple[int, int]) -> None:
     """Tell once of a size that keeps the shape of the images, where this one squeezes them.
 
@@ -45,14 +62,10 @@ def warn_if_squeezed(paths: Sequence[str], image_size: tuple[int, int]) -> None:
         paths (Sequence[str]): Image files; a few of them are looked at.
         image_size (tuple[int, int]): Height and width in pixels that they are resized to.
     """
-    ratios = []
-    for path in paths[:: max(1, -(-len(paths) // SAMPLE))]:
-        # what cannot be read is named where it is read
-        with contextlib.suppress(OSError), Image.open(path) as image:
-            ratios.append(image.height / image.width)
-    if not ratios:
+    ratio = usual_ratio(paths)
+    if ratio is None:
         return
-    ratio, ours = statistics.median(ratios), image_size[0] / image_size[1]
+    ours = image_size[0] / image_size[1]
     better = size_of_shape(ratio, image_size[0] * image_size[1])
     if max(ratio / ours, ours / ratio) > SQUEEZED and better != tuple(image_size):
         sides = f"{ratio:.1f} times as high as wide" if ratio > 1 else f"{1 / ratio:.1f} times as wide as high"

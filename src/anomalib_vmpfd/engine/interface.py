@@ -44,10 +44,10 @@ class InterfaceMixin(nn.Module):
         cls,
         threshold: Threshold = "normals",
         image_fpr: float = 0.02,
-        pixel_fpr: float = 0.005,
+        mask_fpr: float = 0.1,
     ) -> RankPreservingPostProcessor:
         """Thresholds from normals; arguments as those of :class:`RankPreservingPostProcessor`."""
-        return RankPreservingPostProcessor(threshold, image_fpr, pixel_fpr)
+        return RankPreservingPostProcessor(threshold, image_fpr, mask_fpr)
 
     @classmethod
     def configure_visualizer(cls) -> HeatmapVisualizer:
@@ -80,9 +80,13 @@ class InterfaceMixin(nn.Module):
         """Become the model that was trained; arguments that contradict the checkpoint are an error."""
         rebuild(self, checkpoint)
         super().on_load_checkpoint(checkpoint)
+        self.refresh_data()
+
+    def refresh_data(self) -> None:
+        """Let a datamodule that was set up before resize images as the pre-processor does now."""
         datamodule: Any = getattr(self._trainer, "datamodule", None)
         if hasattr(datamodule, "_update_augmentations"):
-            # it was set up with the size of before; images that are resized twice give other scores
+            # images that are resized twice give other scores
             datamodule._update_augmentations()  # noqa: SLF001
 
     def setup(self, stage: str) -> None:

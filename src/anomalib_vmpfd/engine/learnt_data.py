@@ -79,6 +79,17 @@ class LearntImages:
             start += len(batch.image)
             yield batch, numbers.to(batch.image.device)
 
+    @property
+    def paths(self) -> list[str]:
+        """Files of the images; none where the data set does not tell."""
+        paths = self._normals.paths
+        return [paths[self._normals.learnt[number]] for number in self._numbers] if paths else []
+
+    @property
+    def numbers(self) -> Tensor:
+        """Numbers of the images, ``(N,)``."""
+        return self._numbers
+
     def evenly(self, count: int) -> "LearntImages":
         """At most ``count`` of the images, evenly spaced; they keep their numbers."""
         positions = torch.linspace(0, len(self) - 1, min(count, len(self))).long()

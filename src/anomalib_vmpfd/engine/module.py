@@ -11,7 +11,9 @@ Example:
     ...         self.seed = seed
 """
 
-from collections.abc import Sequence
+import logging
+from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -25,12 +27,16 @@ from torch.utils.data import DataLoader
 
 from .fit_summary import log_fit_summary
 from .image_range import check_images_in_unit_range
+from .image_shape import size_of_shape
 from .interface import InterfaceMixin
 from .learnt_data import LearntImages, read, train_on
 from .normal_images import NormalImages
 from .post_processor import RankPreservingPostProcessor
+from .rebuild import adopt
 from .recipe import apply_recipe_length, wants_recipe_length
 from .unseeded_split import warn_of_unseeded_split
+
+logger = logging.getLogger(__name__)
 
 
 class CalibratedMixin(InterfaceMixin):
@@ -48,12 +54,15 @@ class CalibratedMixin(InterfaceMixin):
         held_out (float): Share of the normal training images that calibrate instead of train.
         seed (int): Seeds weights, order of the images and the held-out images.
         epochs (int): Length of the recipe, for trainings without ``max_epochs``.
+        chooses_image_size (bool): Whether ``image_size``, an argument of the model, is to be taken from the training
+            images.
         is_fitted (Tensor): Whether weights are loaded and :meth:`fit_normals` is done; a checkpoint brings it along.
     """
 
     held_out: float = 0.1
     seed: int = 0
     epochs: int = 1
+    chooses_image_size: bool = False
     is_fitted: Tensor
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
@@ -61,6 +70,7 @@ class CalibratedMixin(InterfaceMixin):
         self.register_buffer("is_fitted", torch.tensor(False))  # noqa: FBT003
         self._normals: NormalImages
         self._recipe_applies = False
+        self._chose_image_size = False
         self._started = False
         self._calibrated_step = -1
 
@@ -90,21 +100,17 @@ class CalibratedMixin(InterfaceMixin):
         """What :meth:`calibrate` wants to know of a batch of normals; by default predictions."""
         return self.model(batch.image)
 
-    def calibrate(self, observed: Sequence[Any], *, held_out: bool) -> InferenceBatch:  # noqa: PLR6301
+    def calibrate(self, observed: Iterable[Any]) -> Iterable[InferenceBatch]:  # noqa: PLR6301
         """Learn the usual scores of normals.
 
         Args:
-            observed (Sequence[Any]): What :meth:`observe` gave, batch by batch.
-            held_out (bool): Whether these images were held out; ``False`` where too few are there and all were learnt.
+            observed (Iterable[Any]): What :meth:`observe` gives, batch by batch, while it is asked for: images that
+                were held out or, where too few are there, all that were learnt.
 
         Returns:
-            InferenceBatch: Their predictions, as those of new images, from which thresholds are taken.
+            Iterable[InferenceBatch]: Predictions of normals as those of new images, from which thresholds are taken.
         """
-        del held_out
-        return InferenceBatch(
-            pred_score=torch.cat([seen.pred_score for seen in observed]),
-            anomaly_map=torch.cat([seen.anomaly_map for seen in observed]),
-        )
+        return observed
 
     @property
     def trainer_arguments(self) -> dict[str, Any]:
@@ -117,7 +123,9 @@ class CalibratedMixin(InterfaceMixin):
         return LearningType.ONE_CLASS
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Train for the recipe's length of the model that the checkpoint is of."""
+        """Train for the recipe's length of the model that the checkpoint is of, and with its image size."""
+        if self._chose_image_size:
+            self.hparams["image_size"] = None
         super().on_load_checkpoint(checkpoint)
         if self._recipe_applies:
             apply_recipe_length(self.trainer, self.epochs)
@@ -130,8 +138,24 @@ class CalibratedMixin(InterfaceMixin):
         self._recipe_applies = wants_recipe_length(self.trainer)
         if self._recipe_applies:
             apply_recipe_length(self.trainer, self.epochs)
+        if self.chooses_image_size:
+            self._choose_image_size()
         warn_of_unseeded_split(getattr(self.trainer, "datamodule", None))
         train_on(self.trainer, self._learnt_only)
+
+    def _choose_image_size(self) -> None:
+        """As many pixels as 256 x 256, in the shape of the training images."""
+        loader = self.trainer.fit_loop._data_source.dataloader()  # noqa: SLF001
+        images = NormalImages(loader, 0.0, self.seed)
+        size = size_of_shape(images.usual_ratio, 256 * 256)
+        self._chose_image_size = True
+        if size == tuple(self.input_size or ()):
+            self.hparams["image_size"] = size
+            return
+        logger.info(f"image_size was not given: {size[0]} x {size[1]} pixels keep the shape of the training images.")
+        adopt(self, {"image_size": size})
+        self.pre_processor.load_checkpoint_config(self.configure_pre_processor(size).checkpoint_config())
+        self.refresh_data()
 
     def _learnt_only(self, loader: DataLoader) -> DataLoader:
         self._normals = NormalImages(loader, self.held_out, self.seed)
@@ -249,9 +273,12 @@ class CalibratedMixin(InterfaceMixin):
         was_training = self.model.training
         self.model.eval()
         normals = read(self._normals, self._normals.calibration, "Calibrating on normal images", *self._reading)
-        predictions = self.calibrate([self.observe(batch) for batch in normals], held_out=self._normals.holds_out)
+        predictions = self.calibrate(self.observe(batch) for batch in normals)
         if isinstance(self.post_processor, RankPreservingPostProcessor):
-            self.post_processor.calibrate(predictions.pred_score, predictions.anomaly_map)
+            self.post_processor.calibrate(predictions)
+        else:
+            # calibration is lazy
+            deque(predictions, maxlen=0)
         self.model.train(was_training)
 
     def _share_state(self) -> None:

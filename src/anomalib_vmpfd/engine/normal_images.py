@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampl
 from torchvision.transforms.v2 import Resize
 
 from .calibration import MIN_IMAGES_TO_HOLD_OUT, held_out_indices
-from .image_shape import warn_if_squeezed
+from .image_shape import usual_ratio, warn_if_squeezed
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +70,15 @@ class NormalImages:
         """Files of the training images; none where the data set does not tell."""
         samples = getattr(self._loader.dataset, "samples", None)
         return [] if samples is None or "image_path" not in samples else [str(path) for path in samples["image_path"]]
+
+    @property
+    def usual_ratio(self) -> float:
+        """Height over width of the images."""
+        ratio = usual_ratio(self.paths)
+        if ratio is None:
+            height, width = self._loader.dataset[self.learnt[0]].image.shape[-2:]
+            ratio = height / width
+        return ratio
 
     def warn_if_squeezed(self, image_size: tuple[int, int]) -> None:
         """Tell of a better size where this one distorts the images."""

@@ -5,21 +5,22 @@
 
 import inspect
 import logging
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
-from anomalib.data import Batch
+from anomalib.data import Batch, InferenceBatch
 from anomalib.post_processing import PostProcessor
 from lightning import LightningModule, Trainer
 from torch import Tensor
 
-from anomalib_vmpfd.anomaly.scale import bounded
+from anomalib_vmpfd.anomaly.scale import bounded, unbounded
 
 from .calibration import threshold_at_fpr
 
 BELOW_HALF = 0.5 - 2**-24
 Threshold = Literal["normals", "f1"]
-CALIBRATED = {"threshold", "image_fpr", "pixel_fpr"}
+CALIBRATED = {"threshold", "image_fpr", "mask_fpr"}
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +34,12 @@ class RankPreservingPostProcessor(PostProcessor):
     F1 threshold of anomalib itself.
 
     Args:
-        threshold (str): ``"normals"`` takes both thresholds from held-out normal images at the given false-positive
-            rates, through :meth:`calibrate`; ``"f1"`` is anomalib's threshold of the best F1 score on the validation
+        threshold (str): ``"normals"`` takes both thresholds from normal images at the given false-positive rates,
+            through :meth:`calibrate`; ``"f1"`` is anomalib's threshold of the best F1 score on the validation
             set, which needs anomalies there.
         image_fpr (float): False-positive rate for images.
-        pixel_fpr (float): False-positive rate for pixels.
+        mask_fpr (float): Share of normal images with any pixel in their mask: a rate for pixels would either drown
+            small defects or depend on their size.
         enable_normalization (bool): Normalise scores and maps.
         enable_thresholding (bool): Give labels and masks.
         image_sensitivity (float): anomalib's shift of the image threshold: 0.5 leaves it, more finds more.
@@ -51,7 +53,7 @@ class RankPreservingPostProcessor(PostProcessor):
         self,
         threshold: Threshold = "normals",
         image_fpr: float = 0.02,
-        pixel_fpr: float = 0.005,
+        mask_fpr: float = 0.1,
         enable_normalization: bool = True,
         enable_thresholding: bool = True,
         image_sensitivity: float = 0.5,
@@ -66,17 +68,17 @@ class RankPreservingPostProcessor(PostProcessor):
         if threshold not in {"normals", "f1"}:
             msg = f"Unknown threshold {threshold!r}; choose 'normals' or 'f1'."
             raise ValueError(msg)
-        for name, rate in (("image_fpr", image_fpr), ("pixel_fpr", pixel_fpr)):
+        for name, rate in (("image_fpr", image_fpr), ("mask_fpr", mask_fpr)):
             if not 0 < rate < 1:
                 msg = f"{name} is a false-positive rate between 0 and 1, got {rate}."
                 raise ValueError(msg)
         self.threshold = threshold
         self.image_fpr = image_fpr
-        self.pixel_fpr = pixel_fpr
+        self.mask_fpr = mask_fpr
 
     @property
     def _checkpoint_config_keys(self) -> tuple[str, ...]:
-        return (*super()._checkpoint_config_keys, "threshold", "image_fpr", "pixel_fpr")
+        return (*super()._checkpoint_config_keys, "threshold", "image_fpr", "mask_fpr")
 
     def load_checkpoint_config(self, config: dict[str, Any]) -> None:
         """Restore the settings of a checkpoint, but for those that were given to this post-processor.
@@ -105,19 +107,25 @@ class RankPreservingPostProcessor(PostProcessor):
             logger.info(f"The post-processor keeps {key}={value}; the checkpoint has {config[key]}.")
             setattr(self, key, value)
 
-    def calibrate(self, scores: Tensor, maps: Tensor) -> None:
-        """Set thresholds and ranges from normal images; does nothing for the F1 threshold.
+    def calibrate(self, predictions: Iterable[InferenceBatch]) -> None:
+        """Set thresholds and ranges from normal images; sets nothing for the F1 threshold.
 
         Args:
-            scores (Tensor): Image scores of held-out normals, any shape.
-            maps (Tensor): Their anomaly maps, any shape.
+            predictions (Iterable[InferenceBatch]): Scores and anomaly maps in [0, 1] of normal images as those of new
+                ones, in batches.
         """
+        scores, largest, smallest = [], [], []
+        for batch in predictions:
+            scores.append(batch.pred_score.detach().flatten())
+            largest.append(batch.anomaly_map.detach().flatten(1).amax(1))
+            smallest.append(batch.anomaly_map.detach().flatten(1).amin(1))
         if self.threshold != "normals":
             return
-        for kind, values, fpr in (("image", scores, self.image_fpr), ("pixel", maps, self.pixel_fpr)):
-            getattr(self, f"_{kind}_threshold").copy_(threshold_at_fpr(values, fpr))
-            getattr(self, f"{kind}_min").copy_(values.min())
-            getattr(self, f"{kind}_max").copy_(values.max())
+        image, most, least = (torch.cat(parts).float() for parts in (scores, largest, smallest))
+        self._image_threshold.copy_(bounded(threshold_at_fpr(unbounded(image), self.image_fpr)))
+        self._pixel_threshold.copy_(bounded(threshold_at_fpr(unbounded(most), self.mask_fpr)))
+        for name, value in (("image_min", image), ("image_max", image), ("pixel_min", least), ("pixel_max", most)):
+            getattr(self, name).copy_(value.min() if name.endswith("min") else value.max())
 
     def on_validation_batch_end(
         self,

@@ -80,14 +80,24 @@ def rebuild(module: LightningModule, checkpoint: dict[str, Any]) -> None:
     if not adopted:
         return
     logger.info(f"{name} takes from its checkpoint: {', '.join(f'{k}={_plain(v)}' for k, v in adopted.items())}.")
+    adopt(module, adopted)
+
+
+def adopt(module: LightningModule, arguments: Mapping[str, Any]) -> None:
+    """Give a model other arguments, in place; what it has learnt is lost.
+
+    Args:
+        module (LightningModule): The model.
+        arguments (Mapping[str, Any]): Arguments that change.
+    """
+    parameters = inspect.signature(type(module).__init__).parameters
     # a component of its own is restored by anomalib, and not every model takes one
     without = {name: False for name in COMPONENTS if name in parameters}
-    twin = type(module)(**{**given, **adopted, **without})
+    twin = type(module)(**{**module.hparams, **arguments, **without})
     module.model = twin.model.to(module.device)
-    for key in adopted:
-        if key in vars(twin):
-            setattr(module, key, getattr(twin, key))
-        module.hparams[key] = stored[key]
+    for key in parameters.keys() & vars(twin).keys():
+        setattr(module, key, getattr(twin, key))
+    module.hparams.update(arguments)
 
 
 def refuse_contradictions(given: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> None:

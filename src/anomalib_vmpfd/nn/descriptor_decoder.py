@@ -6,6 +6,8 @@
 import torch
 from torch import Tensor, nn
 
+from .principal_components import principal_components
+
 
 class DescriptorDecoder(nn.Module):
     """Give back the descriptors ``Y`` of an image from one narrow code ``z`` of the whole image.
@@ -65,13 +67,9 @@ class DescriptorDecoder(nn.Module):
         Args:
             descriptors (Tensor): Normalised descriptors of normal images, ``(N, out_channels, h, w)``.
         """
-        rows = descriptors.flatten(1).double()
-        # the few images, not the many values, decide the size of the decomposition
-        values, vectors = torch.linalg.eigh(rows @ rows.T)
-        count = min(len(self.components), max(1, len(rows) // 2))
-        basis = vectors[:, -count:].T @ rows / values[-count:, None].clamp_min(1e-9).sqrt()
+        count = min(len(self.components), max(1, len(descriptors) // 2))
         self.components.zero_()
-        self.components[:count] = basis.flip(0).to(self.components)
+        self.components[:count] = principal_components(descriptors.flatten(1), count).to(self.components)
 
     def forward(self, descriptors: Tensor, features: Tensor) -> Tensor:
         """Reconstruct.

@@ -68,6 +68,7 @@ class Resample(nn.Module):
 
     def __init__(self, source: Grid, target: Grid, sigma: float = 0.0) -> None:
         super().__init__()
+        self.cells = target.shape[0] * target.shape[1]
         for name, there, here in zip(("rows", "columns"), source, target, strict=True):
             # interpolation and smoothing are linear: one product does both
             matrix = gaussian_matrix(here.cells, sigma) @ resampling_matrix(there, here)
@@ -143,7 +144,9 @@ def gaussian_matrix(points: int, sigma: float) -> Tensor:
 
 
 def resample(values: Tensor, rows: Tensor | None, columns: Tensor | None) -> Tensor:
-    """Bring maps to another grid: ``rows @ values @ columns.T``.
+    """Bring maps to another grid, ``rows @ values @ columns.T``, in float32 at least.
+
+    Autocast takes no part: a map that is smoothed and upsampled in bfloat16 comes out in a few steps.
 
     Args:
         values (Tensor): Maps of shape ``(..., h, w)``.
@@ -153,9 +156,18 @@ def resample(values: Tensor, rows: Tensor | None, columns: Tensor | None) -> Ten
     Returns:
         Tensor: Maps of shape ``(..., H, W)``.
     """
+    values = values.to(torch.promote_types(values.dtype, torch.float32))
+    # asked first, so that an exported graph has no region without autocast, which no runtime knows
+    if torch.is_autocast_enabled(values.device.type):
+        with torch.autocast(values.device.type, enabled=False):
+            return _product(values, rows, columns)
+    return _product(values, rows, columns)
+
+
+def _product(values: Tensor, rows: Tensor | None, columns: Tensor | None) -> Tensor:
     if columns is not None:
-        values = values @ columns.T
+        values = values @ columns.to(values).T
     if rows is not None:
         # also on the right: OpenVINO cannot quantise matrices on the left
-        values = (values.transpose(-1, -2) @ rows.T).transpose(-1, -2)
+        values = (values.transpose(-1, -2) @ rows.to(values).T).transpose(-1, -2)
     return values

@@ -64,3 +64,14 @@ def test_a_descriptor_computes_what_timm_computes_from_the_same_file(tmp_path):
         expected = network.forward_intermediates((images - mean) / std, intermediates_only=True)[2]
     torch.testing.assert_close(descriptor.describe(images), expected, rtol=1e-4, atol=1e-4)
     assert not [m for m in descriptor.modules() if isinstance(m, nn.BatchNorm2d)]
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite2", "resnet18"])
+def test_autocast_around_the_building_changes_nothing(name):
+    """Or the state of one model would not fit another, built in another precision."""
+    network = timm.create_model(name, pretrained=False).eval().requires_grad_(requires_grad=False)
+    disturb(network)
+    expected = fold_batch_norms(network, torch.zeros(1, 3, 96, 96)).state_dict()
+    with torch.autocast("cpu", torch.bfloat16):
+        seen = fold_batch_norms(network, torch.zeros(1, 3, 96, 96)).state_dict()
+    torch.testing.assert_close(seen, expected, rtol=0, atol=0)

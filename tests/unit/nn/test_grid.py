@@ -3,6 +3,7 @@
 
 """Cells lie where the network sees them, and values arrive where they belong."""
 
+import onnxruntime
 import pytest
 import torch
 from scipy import ndimage
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.numeric
 
 
 def centres(axis: Axis) -> torch.Tensor:
-    return axis.first + axis.stride * torch.arange(axis.count)
+    return axis.first + axis.stride * torch.arange(axis.cells)
 
 
 def test_interpolation_agrees_with_torch_on_edge_to_edge_cells():
@@ -65,6 +66,43 @@ def test_resample_between_equal_grids_costs_nothing_and_leaves_no_trace_in_a_che
     assert not Resample(pixel_grid((6, 7)), pixel_grid((6, 7)).pooled((3, 7))).state_dict()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("sigma", [0.0, 4.0])
+def test_autocast_takes_no_part_in_a_map(dtype, sigma):
+    values = 100 + torch.rand(2, 1, 8, 5)  # their range is a fraction of their size, which has three digits in bfloat16
+    resample = Resample(pixel_grid((64, 20)).pooled((8, 5)), pixel_grid((64, 20)), sigma)
+    expected = resample(values)
+    with torch.autocast("cpu", dtype):
+        seen = resample(values)
+    assert seen.dtype == torch.float32
+    torch.testing.assert_close(seen, expected, rtol=0, atol=1e-5 * (expected.amax() - expected.amin()).item())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_maps_of_any_precision_are_resampled_in_float32_at_least(dtype):
+    resample = Resample(pixel_grid((64, 20)).pooled((8, 5)), pixel_grid((64, 20)), 2.0).to(dtype)
+    values = torch.rand(2, 8, 5, dtype=dtype)
+    assert resample(values).dtype == torch.promote_types(dtype, torch.float32)
+    expected = Resample(pixel_grid((64, 20)).pooled((8, 5)), pixel_grid((64, 20)), 2.0)(values.float())
+    torch.testing.assert_close(resample(values).float(), expected, rtol=0.01, atol=0.01)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_resample_is_exported_as_plain_products(autocast, tmp_path):
+    resample = Resample(pixel_grid((64, 20)).pooled((8, 5)), pixel_grid((64, 20)), 2.0)
+    values, other = torch.rand(2, 1, 8, 5), torch.rand(3, 1, 8, 5)
+    batch = {0: torch.export.Dim("batch")}
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        program = torch.export.export(resample, (values,), dynamic_shapes=(batch,))
+    torch.testing.assert_close(program.module()(other), resample(other), rtol=1e-6, atol=1e-6)
+    if not autocast:
+        assert "autocast" not in str(program.graph)
+        torch.onnx.export(program, f=str(tmp_path / "resample.onnx"), verbose=False)
+        session = onnxruntime.InferenceSession(tmp_path / "resample.onnx")
+        (seen,) = session.run(None, {session.get_inputs()[0].name: other.numpy()})
+        torch.testing.assert_close(torch.from_numpy(seen), resample(other), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize(("cells", "pooled"), [(56, 28), (56, 8), (56, 32), (7, 7)])
 def test_pooling_keeps_the_mean_and_averages_whole_cells(cells, pooled):
     values = torch.randn(cells)
@@ -86,9 +124,9 @@ def test_pooling_keeps_the_mean_and_averages_whole_cells(cells, pooled):
 def test_a_ramp_of_pixels_stays_a_ramp_on_every_grid(source, target):
     """A cell's value on the ramp f(p) = p is its own centre; resampling must keep that between the outermost cells."""
     seen = resampling_matrix(source, target) @ centres(source)
-    pooled = source.pooled(max(1, round(source.count * min(1.0, source.stride / target.stride))))
+    pooled = source.pooled(max(1, round(source.cells * min(1.0, source.stride / target.stride))))
     inside = (centres(target) >= pooled.first) & (centres(target) <= centres(pooled)[-1])
-    assert inside.sum() > target.count // 2
+    assert inside.sum() > target.cells // 2
     torch.testing.assert_close(seen[inside], centres(target)[inside], atol=1e-3, rtol=1e-5)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 PACKAGE = Path(__file__).resolve().parents[2]
+CPUINFO = Path("/proc/cpuinfo")
 
 
 def describe(device: torch.device) -> dict[str, str | int]:
@@ -55,10 +56,23 @@ def commit() -> str:
 
 
 def _processor() -> str:
-    """Return the model name of the processor, where Linux reports it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    """Return the processor and what decides its speed: torch's instruction set, and bfloat16 in hardware or emulated.
+
+    They are part of the name, not columns: the name stands wherever a device is told, and old files stay as they are.
+    """
+    facts = _cpuinfo()
+    name = facts.get("model name") or platform.processor() or platform.machine()
+    known = [torch.backends.cpu.get_cpu_capability()]
+    if flags := (facts.get("flags") or facts.get("Features", "")).split():  # on x86 and on ARM
+        native = any(flag.endswith("bf16") for flag in flags)  # avx512_bf16, amx_bf16, bf16
+        known.append("native bf16" if native else "emulated bf16")
+    return f"{name} [{', '.join(known)}]"
+
+
+def _cpuinfo() -> dict[str, str]:
+    """Return what Linux knows of the first processor; empty on other systems."""
+    if not CPUINFO.is_file():
+        return {}
+    first = CPUINFO.read_text(encoding="utf-8").split("\n\n", maxsplit=1)[0]
+    pairs = (line.split(":", 1) for line in first.splitlines() if ":" in line)
+    return {key.strip(): value.strip() for key, value in pairs}

@@ -10,16 +10,22 @@ from anomalib_vmpfd.anomaly.branch import Branch
 from anomalib_vmpfd.engine.arguments import build_part, check_choice
 from anomalib_vmpfd.nn.patch_descriptor import PatchDescriptor
 
-from .density import PredictedMixture, PrototypeDensity
+from .component_reconstruction import ComponentReconstruction
 from .encoder import CnnTokenEncoder, TokenEncoder, VimTokenEncoder
+from .predicted_mixture import PredictedMixture
+from .prototype_density import PrototypeDensity
 from .reconstruction import DescriptorReconstruction, PixelReconstruction
-from .torch_model import VmpfdAdModel
+from .torch_model import ImageScore, VmpfdAdModel
 
 ENCODERS: dict[str, type[TokenEncoder]] = {"vim": VimTokenEncoder, "cnn": CnnTokenEncoder}
 DENSITIES: dict[str, type[Branch]] = {"prototypes": PrototypeDensity, "predicted": PredictedMixture}
-RECONSTRUCTIONS: dict[str, type[Branch]] = {"descriptors": DescriptorReconstruction, "pixels": PixelReconstruction}
+RECONSTRUCTIONS: dict[str, type[Branch]] = {
+    "components": ComponentReconstruction,
+    "descriptors": DescriptorReconstruction,
+    "pixels": PixelReconstruction,
+}
 DEFAULT_ENCODER = "vim"
-EQUAL_WEIGHTS = (0.5, 0.5)
+DEFAULT_MAP_WEIGHTS = (0.7, 0.3)
 
 Arguments = Mapping[str, Any] | None
 
@@ -34,7 +40,8 @@ def build_model(
     density_args: Arguments,
     reconstruction: str | None,
     reconstruction_args: Arguments,
-    map_weights: tuple[float, float],
+    map_weights: tuple[float, float] = DEFAULT_MAP_WEIGHTS,
+    image_score: ImageScore = "branches",
 ) -> VmpfdAdModel:
     """Build the model of figure 1, or an ablation of it.
 
@@ -49,6 +56,7 @@ def build_model(
         reconstruction (str | None): A key of ``RECONSTRUCTIONS``; ``None`` leaves the branch out (table 6).
         reconstruction_args (Mapping[str, Any] | None): Arguments of that class.
         map_weights (tuple[float, float]): Weights of LAM and GAM in TAM.
+        image_score (str): See :class:`VmpfdAdModel`.
 
     Returns:
         VmpfdAdModel: The model, not fitted.
@@ -69,14 +77,14 @@ def build_model(
         elif arguments:
             msg = f"{name}_args has no effect where {name} is None; leave it out."
             raise ValueError(msg)
-    if tuple(map_weights) != EQUAL_WEIGHTS and None in {density, reconstruction}:
+    if tuple(map_weights) != DEFAULT_MAP_WEIGHTS and None in {density, reconstruction}:
         msg = f"map_weights={tuple(map_weights)} has no effect on a single branch; leave it out."
         raise ValueError(msg)
 
     described = build_part(
         "descriptor", descriptor, {descriptor: PatchDescriptor}, descriptor_args, descriptor, image_size
     )
-    encodes = reconstruction is not None or (
+    encodes = (reconstruction is not None and RECONSTRUCTIONS[reconstruction].reads_encoder) or (
         density == "predicted" and (density_args or {}).get("features", "fused") != "descriptor"
     )
     encoded: TokenEncoder | None = None
@@ -92,13 +100,14 @@ def build_model(
         "reconstruction", reconstruction, RECONSTRUCTIONS, reconstruction_args, *parts
     )
     likely = density and build_part("density", density, DENSITIES, density_args, *parts)
-    return VmpfdAdModel(described, encoded, likely or None, rebuilt or None, map_weights)
+    return VmpfdAdModel(described, encoded, likely or None, rebuilt or None, map_weights, image_score)
 
 
 def _with_reads(encoder_args: Arguments, reconstruction: str | None) -> dict[str, Any]:
     """The encoder reads what is reconstructed, and the paper's pixels where nothing is."""
-    reads = (encoder_args or {}).get("reads", reconstruction or "pixels")
-    if reconstruction is not None and reads != reconstruction:
+    wanted = reconstruction if reconstruction in {"descriptors", "pixels"} else None
+    reads = (encoder_args or {}).get("reads", wanted or "pixels")
+    if wanted is not None and reads != wanted:
         msg = (
             f"encoder_args.reads={reads!r} contradicts reconstruction={reconstruction!r}, which gives back what the "
             "encoder reads; leave reads out."

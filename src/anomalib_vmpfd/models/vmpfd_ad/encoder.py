@@ -57,17 +57,22 @@ class TokenEncoder(nn.Module):
             ((height, width), patch_size, 3) if reads == "pixels" else (shape, 1, descriptor.channels)
         )
 
-    def target(self, images: Tensor, descriptors: Tensor) -> Tensor:
+    def target(self, images: Tensor | None, descriptors: tuple[Tensor, ...]) -> Tensor:
         """What is encoded, and what a reconstruction gives back.
 
         Args:
-            images (Tensor): Images in [0, 1] of shape ``(B, 3, H, W)``.
-            descriptors (Tensor): Normalised descriptors of shape ``(B, C, h, w)``.
+            images (Tensor | None): Images in [0, 1] of shape ``(B, 3, H, W)``, where pixels are read.
+            descriptors (tuple[Tensor, ...]): Normalised descriptors of each level, of which the last is read.
 
         Returns:
             Tensor: Pixels in [-1, 1], as the decoder's tanh, or descriptors averaged to tokens ``(B, C, h', w')``.
         """
-        return 2 * images - 1 if self.reads == "pixels" else F.adaptive_avg_pool2d(descriptors, self.grid.shape)
+        if self.reads == "descriptors":
+            return F.adaptive_avg_pool2d(descriptors[-1], self.grid.shape)
+        if images is None:
+            msg = "An encoder that reads pixels needs the images."
+            raise ValueError(msg)
+        return 2 * images - 1
 
     def forward(self, target: Tensor) -> Tensor:
         """Features ``F`` of shape ``(B, dim, h', w')`` of what :meth:`target` gave."""

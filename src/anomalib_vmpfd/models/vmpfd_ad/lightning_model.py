@@ -16,7 +16,7 @@ See Also:
     :class:`anomalib_vmpfd.models.vmpfd_ad.torch_model.VmpfdAdModel`
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -32,25 +32,30 @@ from anomalib_vmpfd.anomaly.branch import Features
 from anomalib_vmpfd.engine.feature_cache import CachedFeatures
 from anomalib_vmpfd.engine.learnt_data import LearntImages
 from anomalib_vmpfd.engine.module import CalibratedMixin
+from anomalib_vmpfd.engine.normal_images import BATCH_SIZE
 from anomalib_vmpfd.engine.optim import LrSchedule, adamw
 from anomalib_vmpfd.engine.post_processor import Threshold
 
-from .build import build_model
-from .torch_model import RawScores, VmpfdAdModel
+from .build import DEFAULT_MAP_WEIGHTS, build_model
+from .torch_model import ImageScore, RawScores, VmpfdAdModel, concatenated
+
+DEFAULT_IMAGE_SIZE = (256, 256)
 
 
 class VmpfdAd(CalibratedMixin, AnomalibModule):
     """Visual Mamba and patch feature distribution (VMPFD-AD).
 
-    The defaults are what measures best, ``configs/vmpfd_ad_paper.yaml`` is the paper. Everything that the model learns
-    about scales and thresholds comes from normal training images: it needs no validation set and no anomalies.
+    The defaults are what measured best on development sets; they train nothing and hold nothing out.
+    ``configs/vmpfd_ad_paper.yaml`` is the paper. Everything that the model learns about scales and thresholds comes
+    from normal training images: it needs no validation set and no anomalies.
 
     Each part is chosen by name and takes arguments of its own, those of the class that is named below; an argument that
     it does not have is refused.
 
     Args:
-        image_size (tuple[int, int]): Height and width in pixels that images are resized to, multiples of the encoder's
-            ``patch_size``. Defaults to ``(256, 256)``.
+        image_size (tuple[int, int] | None): Height and width in pixels that images are resized to, multiples of the
+            encoder's ``patch_size``. Defaults to ``None``: as many pixels as 256 x 256, in the shape of the training
+            images; a checkpoint keeps it.
         descriptor (str): Frozen patch descriptor: ``"pdn_small"``, ``"pdn_medium"`` or ``"timm/<backbone>"``.
             Defaults to ``"timm/tf_efficientnet_lite2"``.
         descriptor_args (dict[str, Any] | None): ``layers``, ``grid`` and ``weights`` of :class:`PatchDescriptor`.
@@ -62,22 +67,26 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
         density (str | None): The local branch: ``"prototypes"`` (:class:`PrototypeDensity`), ``"predicted"``
             (:class:`PredictedMixture`, equations 1 to 3) or ``None`` (table 6). Defaults to ``"prototypes"``.
         density_args (dict[str, Any] | None): Arguments of that class. Defaults to ``None``.
-        reconstruction (str | None): The global branch: ``"descriptors"`` (:class:`DescriptorReconstruction`),
-            ``"pixels"`` (:class:`PixelReconstruction`, the paper's) or ``None`` (table 6).
-            Defaults to ``"descriptors"``.
+        reconstruction (str | None): The global branch: ``"components"`` (:class:`ComponentReconstruction`),
+            ``"descriptors"`` (:class:`DescriptorReconstruction`, through the encoder), ``"pixels"``
+            (:class:`PixelReconstruction`, the paper's) or ``None`` (table 6). Defaults to ``"components"``.
         reconstruction_args (dict[str, Any] | None): Arguments of that class. Defaults to ``None``.
-        map_weights (tuple[float, float]): Weights of the local and the global map. Defaults to ``(0.5, 0.5)``.
+        map_weights (tuple[float, float]): Weights of the local and the global map. Defaults to ``(0.7, 0.3)``.
+        image_score (str): ``"branches"``, the sum of the standardised maxima of all raw maps, or ``"map"``, the maximum
+            of the fused map (equation 21). Defaults to ``"branches"``.
         map_quantiles (tuple[float, float]): Quantiles that become 0 and 1 of each map, equations 15 to 20.
             Defaults to ``(0.9, 0.995)``.
-        held_out (float): Share of the normal training images that calibrate instead of train. Defaults to ``0.1``.
-        threshold (str): ``"normals"``: thresholds at the false-positive rates below, from held-out normals; ``"f1"``:
+        held_out (float | None): Share of the normal training images that calibrate instead of train. Defaults to
+            ``None``: 0 where every branch can leave single images out, else 0.1.
+        threshold (str): ``"normals"``: thresholds at the false-positive rates below, from normals; ``"f1"``:
             anomalib's threshold of the best F1 score on the validation set. Defaults to ``"normals"``.
         image_fpr (float): False-positive rate for images. Defaults to ``0.02``.
-        pixel_fpr (float): False-positive rate for pixels. Defaults to ``0.005``.
+        mask_fpr (float): Share of normal images with any pixel in their mask. Defaults to ``0.1``.
         lr (float): Learning rate of AdamW. Defaults to ``1e-3``.
         lr_schedule (str): ``"cosine"`` to zero over the training or ``"constant"``. Defaults to ``"cosine"``.
         weight_decay (float): Weight decay. Defaults to ``1e-4``.
-        epochs (int): Length of the recipe, for trainings without ``max_epochs``. Defaults to ``3``.
+        epochs (int): Length of the recipe, for trainings without ``max_epochs``; 1 where nothing is trained.
+            Defaults to ``3``.
         cache_mb (float): Memory in megabytes for descriptors of images that are not augmented. Defaults to ``2048``.
         seed (int): Seeds weights, order of the images and the held-out images. Defaults to ``0``.
         pre_processor (PreProcessor | bool): Pre-processor; ``True`` resizes to ``image_size``.
@@ -95,21 +104,22 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
 
     def __init__(
         self,
-        image_size: tuple[int, int] = (256, 256),
+        image_size: tuple[int, int] | None = None,
         descriptor: str = "timm/tf_efficientnet_lite2",
         descriptor_args: dict[str, Any] | None = None,
         encoder: str = "vim",
         encoder_args: dict[str, Any] | None = None,
         density: str | None = "prototypes",
         density_args: dict[str, Any] | None = None,
-        reconstruction: str | None = "descriptors",
+        reconstruction: str | None = "components",
         reconstruction_args: dict[str, Any] | None = None,
-        map_weights: tuple[float, float] = (0.5, 0.5),
+        map_weights: tuple[float, float] = DEFAULT_MAP_WEIGHTS,
+        image_score: ImageScore = "branches",
         map_quantiles: tuple[float, float] = (0.9, 0.995),
-        held_out: float = 0.1,
+        held_out: float | None = None,
         threshold: Threshold = "normals",
         image_fpr: float = 0.02,
-        pixel_fpr: float = 0.005,
+        mask_fpr: float = 0.1,
         lr: float = 1e-3,
         lr_schedule: LrSchedule = "cosine",
         weight_decay: float = 1e-4,
@@ -121,16 +131,18 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
         evaluator: Evaluator | bool = True,
         visualizer: Visualizer | bool = True,
     ) -> None:
+        chooses_image_size = image_size is None and pre_processor is True
+        height, width = image_size or DEFAULT_IMAGE_SIZE
         if pre_processor is True:
-            pre_processor = self.configure_pre_processor(image_size)
+            pre_processor = self.configure_pre_processor((height, width))
         if post_processor is True:
-            post_processor = self.configure_post_processor(threshold, image_fpr, pixel_fpr)
+            post_processor = self.configure_post_processor(threshold, image_fpr, mask_fpr)
         super().__init__(pre_processor, post_processor, evaluator, visualizer)
         # construction draws from a generator of its own and leaves the user's alone
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.model: VmpfdAdModel = build_model(
-                (image_size[0], image_size[1]),
+                (height, width),
                 descriptor,
                 descriptor_args,
                 encoder,
@@ -140,17 +152,19 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
                 reconstruction,
                 reconstruction_args,
                 map_weights,
+                image_score,
             )
-        self.image_size = (image_size[0], image_size[1])
+        self.chooses_image_size = chooses_image_size
+        self.image_size = (height, width)
         self.map_quantiles = map_quantiles
-        self.held_out = held_out
+        self.held_out = (0.0 if self.model.leaves_one_out else 0.1) if held_out is None else held_out
         self.lr = lr
         self.lr_schedule = lr_schedule
         self.weight_decay = weight_decay
-        self.epochs = epochs
+        self.epochs = epochs if any(p.requires_grad for p in self.model.parameters()) else 1
         self.cache_mb = cache_mb
         self.seed = seed
-        self._descriptors: CachedFeatures
+        self.descriptors: CachedFeatures
         self._left_out: RawScores = {}
 
     def configure_optimizers(self) -> dict[str, Any] | None:
@@ -178,44 +192,43 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
         """Start with an empty cache: other weights or another image size give other descriptors."""
         # what a user's own loader does to its images is not known, so nothing of it is kept
         augmented = getattr(self.trainer.datamodule, "train_augmentations", True) is not None
-        self._descriptors = CachedFeatures(self.model.descriptor.describe, 0 if augmented else self.cache_mb)
+        self.descriptors = CachedFeatures(self.model.descriptor.describe, 0 if augmented else self.cache_mb)
         super().on_train_start()
 
     def fit_normals(self, images: LearntImages) -> None:
         """Learn the descriptor's statistics, then what each branch learns without gradients."""
         if self.model.needs_descriptors:
-            self.model.descriptor.fit_statistics(self._describe(batch) for batch, _ in images)
+            self.model.descriptor.fit_statistics(self.describe(batch) for batch, _ in images)
+        features = _LearntFeatures(self, images)
         for branch in self.model.branches.values():
-            branch.fit(_LearntFeatures(self, images))
+            branch.fit(features)
 
     def score_learnt(self, images: LearntImages, *, thresholds: bool) -> None:
-        """Leave-one-image-out scores of learnt images, from the branches that have them."""
-        features = _LearntFeatures(self, images)
-        left_out = {
-            name: branch.score_left_out(features, thresholds=thresholds) for name, branch in self.model.branches.items()
-        }
-        self._left_out = {name: scores for name, scores in left_out.items() if scores is not None}
+        """Scores of learnt images as if they were new, from the branches that can leave an image out."""
+        self._left_out = {}
+        if thresholds and len(images) > 1:
+            features = _LearntFeatures(self, images)
+            able = {name: branch for name, branch in self.model.branches.items() if branch.leaves_one_out}
+            self._left_out = {name: branch.score_left_out(features) for name, branch in able.items()}
 
     def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
         """Weighted terms of equation 8."""
-        return self.model(batch.image, self._describe(batch))
+        return self.model(batch.image, self.describe(batch))
 
     def observe(self, batch: Batch) -> RawScores:
         """Raw scores of every branch."""
-        return self.model.score(batch.image, self._describe(batch))
+        return self.model.score(batch.image, self.describe(batch))
 
-    def calibrate(self, observed: Sequence[RawScores], *, held_out: bool) -> InferenceBatch:
-        """Set quantiles from normals, equations 15, 16, 18 and 19."""
-        if not held_out:
-            # leave one image out: no image is scored by its own prototypes
-            whole = {
-                name: tuple(map(torch.cat, zip(*(s[name] for s in observed), strict=True))) for name in observed[0]
-            }
-            observed = [whole | dict(self._left_out)]
-        return self.model.calibrate(observed, self.map_quantiles)
+    def calibrate(self, observed: Iterable[RawScores]) -> Iterable[InferenceBatch]:
+        """Set the scales of maps and scores from normals, equations 15, 16, 18 and 19."""
+        if self._left_out.keys() == self.model.branches.keys():
+            return self.model.calibrate(self._left_out, self.map_quantiles)
+        # no image is judged by its own prototypes
+        return self.model.calibrate({**concatenated(observed), **self._left_out}, self.map_quantiles)
 
-    def _describe(self, batch: Batch) -> Tensor | None:
-        return self._descriptors(batch.image, batch.image_path) if self.model.needs_descriptors else None
+    def describe(self, batch: Batch) -> tuple[Tensor, ...] | None:
+        """Descriptors of a batch, from the cache where it has them; ``None`` where nothing reads them."""
+        return self.descriptors(batch.image, batch.image_path) if self.model.needs_descriptors else None
 
 
 class _LearntFeatures:
@@ -229,9 +242,19 @@ class _LearntFeatures:
         return len(self._images)
 
     def __iter__(self) -> Iterator[tuple[Features, Tensor]]:
-        for batch, numbers in self._images:
-            described = self._module._describe(batch)  # noqa: SLF001
-            yield self._module.model.features(batch.image, described, encode=False), numbers
+        module, numbers, paths = self._module, self._images.numbers, self._images.paths
+        batches = range(0, len(numbers), BATCH_SIZE)
+        known = module.descriptors.known
+        if paths and all(path in module.descriptors for path in paths):
+            # nothing is read from the disk again
+            for start in batches:
+                described = known(paths[start : start + BATCH_SIZE], module.device)
+                part = numbers[start : start + BATCH_SIZE].to(module.device)
+                yield module.model.features(None, described, encode=False), part
+            return
+        for batch, part in self._images:
+            described = module.describe(batch)
+            yield module.model.features(batch.image, described, encode=False), part
 
     def evenly(self, count: int) -> "_LearntFeatures":
         return _LearntFeatures(self._module, self._images.evenly(count))

@@ -8,20 +8,23 @@ of Image and Graphics 30(10), 2025, https://doi.org/10.11834/jig.240594. The num
 in this package are those of the paper.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal
 
 import torch
 from anomalib.data import InferenceBatch
 from torch import Tensor, nn
 
-from anomalib_vmpfd.anomaly.branch import Branch, Features
-from anomalib_vmpfd.anomaly.fusion import QuantileFusion
-from anomalib_vmpfd.anomaly.scale import bounded, quantiles
+from anomalib_vmpfd.anomaly.branch import Branch, Features, Scores
+from anomalib_vmpfd.anomaly.scale import bounded
 from anomalib_vmpfd.nn.patch_descriptor import PatchDescriptor
 
 from .encoder import TokenEncoder
 
-RawScores = Mapping[str, tuple[Tensor, ...]]
+RawScores = Mapping[str, Scores]
+ImageScore = Literal["branches", "map"]
+# normals whose maps are in memory together while they are calibrated on
+MAPS_AT_ONCE = 16
 
 
 class VmpfdAdModel(nn.Module):
@@ -33,6 +36,8 @@ class VmpfdAdModel(nn.Module):
         density (Branch | None): Local anomaly map LAM, equation 14; ``None`` leaves it out (table 6).
         reconstruction (Branch | None): Global anomaly map GAM, equation 18; ``None`` leaves it out (table 6).
         map_weights (tuple[float, float]): Weights of LAM and GAM in TAM.
+        image_score (str): ``"map"``, the maximum of TAM (equation 21), or ``"branches"``, the sum of the standardised
+            maxima of each branch's raw maps: what is usual for an image need not be what is usual for a pixel.
     """
 
     def __init__(
@@ -42,13 +47,18 @@ class VmpfdAdModel(nn.Module):
         density: Branch | None,
         reconstruction: Branch | None,
         map_weights: tuple[float, float] = (0.5, 0.5),
+        image_score: ImageScore = "branches",
     ) -> None:
         super().__init__()
+        if image_score not in {"branches", "map"}:
+            msg = f"Unknown image_score={image_score!r}; choose 'branches' or 'map'."
+            raise ValueError(msg)
         self.descriptor = descriptor
         self.encoder = encoder
         self.density = density
         self.reconstruction = reconstruction
-        self.fusion = QuantileFusion(map_weights if density and reconstruction else (1.0,))
+        self.map_weights = tuple(map_weights)
+        self.image_score = image_score
 
     @property
     def branches(self) -> dict[str, Branch]:
@@ -59,73 +69,99 @@ class VmpfdAdModel(nn.Module):
     @property
     def needs_descriptors(self) -> bool:
         """Whether anything here reads the frozen descriptor."""
-        return self.density is not None or (self.encoder is not None and self.encoder.reads == "descriptors")
+        if self.density is not None or (self.encoder is not None and self.encoder.reads == "descriptors"):
+            return True
+        return self.reconstruction is not None and not self.reconstruction.reads_encoder
 
-    def features(self, images: Tensor, descriptors: Tensor | None = None, encode: bool = True) -> Features:
+    @property
+    def leaves_one_out(self) -> bool:
+        """Whether every branch can judge an image that it learnt as if it were new, so that none need be held out."""
+        return all(branch.leaves_one_out for branch in self.branches.values())
+
+    def features(
+        self, images: Tensor | None, descriptors: tuple[Tensor, ...] | None = None, encode: bool = True
+    ) -> Features:
         """What the branches look at.
 
         Args:
-            images (Tensor): Images in [0, 1] of shape ``(B, 3, H, W)``.
-            descriptors (Tensor | None): What :meth:`PatchDescriptor.describe` gave for them, where it is known.
+            images (Tensor | None): Images in [0, 1] of shape ``(B, 3, H, W)``; not needed where descriptors are given
+                and no pixel is encoded.
+            descriptors (tuple[Tensor, ...] | None): What :meth:`PatchDescriptor.describe` gave for them, where it is
+                known.
             encode (bool): Run the encoder, too.
 
         Returns:
             Features: Descriptors, the encoder's target and its features.
         """
+        normalized: tuple[Tensor, ...] = ()
         if self.needs_descriptors:
-            descriptors = self.descriptor.describe(images) if descriptors is None else descriptors
-            descriptors = self.descriptor.normalize(descriptors)
-        target = None if self.encoder is None else self.encoder.target(images, descriptors)
+            normalized = self.descriptor.normalize(descriptors or self.descriptor.describe(images))
+        readable = self.encoder is not None and (images is not None or self.encoder.reads == "descriptors")
+        target = self.encoder.target(images, normalized) if self.encoder is not None and readable else None
         encoded = self.encoder(target) if self.encoder is not None and encode else None
-        return Features(images, descriptors, target, encoded)
+        return Features(images, normalized, target, encoded)
 
-    def forward(self, images: Tensor, descriptors: Tensor | None = None) -> dict[str, Tensor] | InferenceBatch:
+    def forward(
+        self, images: Tensor, descriptors: tuple[Tensor, ...] | None = None
+    ) -> dict[str, Tensor] | InferenceBatch:
         """Compute the terms of the loss in training, scores and maps in evaluation.
 
         Args:
             images (Tensor): Images in [0, 1] of shape ``(B, 3, H, W)``.
-            descriptors (Tensor | None): What :meth:`PatchDescriptor.describe` gave for them, where it is known.
+            descriptors (tuple[Tensor, ...] | None): What :meth:`PatchDescriptor.describe` gave for them, where it is
+                known.
 
         Returns:
             dict[str, Tensor] | InferenceBatch: In training the weighted terms of equation 8, scalars: ``nll``, ``mse``
             and ``dssim``. In evaluation ``pred_score`` of shape ``(B,)`` and ``anomaly_map`` of shape
             ``(B, 1, H, W)``, both in (0, 1).
         """
-        if not self.training:
-            scores = self.score(images, descriptors)
-            return self.predictions([branch.anomaly_map(scores[name]) for name, branch in self.branches.items()])
-        features = self.features(images, descriptors)
-        terms = [branch.loss(features) for branch in self.branches.values()]
-        return {name: term for each in terms for name, term in each.items()}
+        if self.training:
+            features = self.features(images, descriptors)
+            terms = [branch.loss(features) for branch in self.branches.values()]
+            return {name: term for each in terms for name, term in each.items()}
+        scores = self.score(images, descriptors)
+        tam = self.total_map(self.maps(scores))
+        image = sum_of([branch.image_score(scores[name]) for name, branch in self.branches.items()])
+        image = image if self.image_score == "branches" else tam.amax((1, 2, 3))
+        # what cannot be judged, as an image that is not finite, must not pass as normal
+        return InferenceBatch(
+            pred_score=bounded(image).nan_to_num(nan=1.0), anomaly_map=bounded(tam).nan_to_num(nan=1.0)
+        )
 
-    def score(self, images: Tensor, descriptors: Tensor | None = None) -> RawScores:
+    def score(self, images: Tensor, descriptors: tuple[Tensor, ...] | None = None) -> RawScores:
         """Raw scores of every branch, before any calibration; arguments as those of :meth:`forward`."""
         features = self.features(images, descriptors)
         return {name: branch.score(features) for name, branch in self.branches.items()}
 
-    def predictions(self, maps: Sequence[Tensor]) -> InferenceBatch:
-        """Fuse LAM and GAM to bounded maps and scores, equations 17, 20 and 21."""
-        # what cannot be judged, as an image that is not finite, must not pass as normal
-        anomaly_map = bounded(self.fusion(maps)).nan_to_num(nan=1.0)
-        return InferenceBatch(pred_score=anomaly_map.amax((1, 2, 3)), anomaly_map=anomaly_map)
+    def maps(self, scores: RawScores) -> dict[str, Tensor]:
+        """LAM and GAM, ``(B, 1, H, W)`` each, with 0 and 1 at the quantiles of normals."""
+        return {name: branch.anomaly_map(scores[name]) for name, branch in self.branches.items()}
+
+    def total_map(self, maps: Mapping[str, Tensor]) -> Tensor:
+        """TAM, the weighted sum of LAM and GAM, ``(B, 1, H, W)``, equations 17 and 20."""
+        if len(maps) == 1:
+            return next(iter(maps.values()))
+        return self.map_weights[0] * maps["lam"] + self.map_weights[1] * maps["gam"]
 
     @torch.no_grad()
-    def calibrate(self, batches: Sequence[RawScores], map_quantiles: tuple[float, float]) -> InferenceBatch:
-        """Set the scales of both maps from normal images, equations 15, 16, 18 and 19.
+    def calibrate(self, scores: RawScores, map_quantiles: tuple[float, float]) -> Iterator[InferenceBatch]:
+        """Set the scales of maps and image scores from normal images, equations 15, 16, 18 and 19.
 
         Args:
-            batches (Sequence[RawScores]): Raw scores of these images, in batches.
+            scores (RawScores): Raw scores of these images as if they were new.
             map_quantiles (tuple[float, float]): Quantiles that become 0 and 1.
 
-        Returns:
+        Yields:
             InferenceBatch: Scores and maps of these images as if they were new, to take thresholds from.
         """
-        maps = []
-        for index, (name, branch) in enumerate(self.branches.items()):
-            scores = tuple(torch.cat(parts) for parts in zip(*(batch[name] for batch in batches), strict=True))
-            maps.append(branch.calibrate(scores))
-            self.fusion.calibrate(index, quantiles([maps[-1]], map_quantiles))
-        return self.predictions(maps)
+        parts = [branch.calibrate(scores[name], map_quantiles) for name, branch in self.branches.items()]
+        image = sum_of(parts)
+        for start in range(0, len(image), MAPS_AT_ONCE):
+            part = slice(start, start + MAPS_AT_ONCE)
+            tam = self.total_map(self.maps({name: tuple(s[part] for s in each) for name, each in scores.items()}))
+            seen = image[part] if self.image_score == "branches" else tam.amax((1, 2, 3))
+            yield InferenceBatch(pred_score=bounded(seen), anomaly_map=bounded(tam))
 
     @torch.no_grad()
     def explain(self, images: Tensor) -> dict[str, Tensor]:
@@ -136,14 +172,25 @@ class VmpfdAdModel(nn.Module):
 
         Returns:
             dict[str, Tensor]: ``lam`` and ``gam``, calibrated, and ``tam``, all ``(B, 1, H, W)`` with 0 and 1 at the
-            calibration quantiles; ``score``, ``(B,)``, equation 21; the panels of the branches, as ``reconstruction``
-            in [0, 1], ``(B, 3, H, W)``. Those of a branch that is left out are missing.
+            calibration quantiles; ``score``, ``(B,)``; the panels of the branches, as ``reconstruction`` in [0, 1],
+            ``(B, 3, H, W)``. Those of a branch that is left out are missing.
         """
         features = self.features(images)
-        seen: dict[str, Tensor] = {}
-        maps = []
-        for index, (name, branch) in enumerate(self.branches.items()):
-            maps.append(branch.anomaly_map(branch.score(features)))
-            seen |= {name: self.fusion.normalize(index, maps[-1]), **branch.panels(features)}
-        tam = self.fusion(maps)
-        return seen | {"tam": tam, "score": tam.amax((1, 2, 3))}
+        scores = {name: branch.score(features) for name, branch in self.branches.items()}
+        maps = self.maps(scores)
+        panels = {name: picture for each in self.branches.values() for name, picture in each.panels(features).items()}
+        tam = self.total_map(maps)
+        image = sum_of([branch.image_score(scores[name]) for name, branch in self.branches.items()])
+        score = image if self.image_score == "branches" else tam.amax((1, 2, 3))
+        return {**maps, **panels, "tam": tam, "score": score}
+
+
+def concatenated(batches: Iterable[RawScores]) -> RawScores:
+    """Raw scores of several batches as those of one."""
+    seen = list(batches)
+    return {name: tuple(map(torch.cat, zip(*(batch[name] for batch in seen), strict=True))) for name in seen[0]}
+
+
+def sum_of(parts: list[Tensor]) -> Tensor:
+    """Sum of at least one tensor."""
+    return sum(parts[1:], parts[0])

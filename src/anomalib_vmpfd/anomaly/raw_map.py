@@ -1,0 +1,87 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""One raw map of scores in cells: its scale among normals, its pixels, and what it says of the whole image."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from anomalib_vmpfd.nn.grid import Grid, Resample, pixel_grid
+
+from .location_statistics import LocationStatistics
+from .scale import quantiles
+
+# cells whose quantiles are taken: more change nothing
+QUANTILE_CELLS = 16_000_000
+
+
+class RawMap(nn.Module):
+    """What is usual for a map of scores on normal images.
+
+    As a map it is normalised by two quantiles of normals, equations 15 to 20, and brought to the pixels. For the image
+    score it is standardised at every location, and its maximum by mean and standard deviation of the maxima of normals.
+
+    Args:
+        grid (Grid): Where the cells lie.
+        image_size (tuple[int, int]): Height and width of the images in pixels.
+        weight (float): Weight among the maps of a branch.
+        in_image_score (bool): Whether its maximum is part of the image score.
+        smoothing (float): Standard deviation in pixels of a Gaussian over the map.
+        quantiles_of (str): ``"cells"``, or ``"pixels"`` for the letter of equations 15 and 18.
+    """
+
+    quantiles: Tensor
+    maximum: Tensor
+
+    def __init__(
+        self,
+        grid: Grid,
+        image_size: tuple[int, int],
+        weight: float = 1.0,
+        in_image_score: bool = True,
+        smoothing: float = 0.0,
+        quantiles_of: Literal["cells", "pixels"] = "cells",
+    ) -> None:
+        super().__init__()
+        self.weight = weight
+        self.in_image_score = in_image_score
+        self.quantiles_of = quantiles_of
+        self.to_pixels = Resample(grid, pixel_grid(image_size), smoothing)
+        self.locations = LocationStatistics(grid.shape)
+        # until they are calibrated, maps and maxima keep their own scale
+        self.register_buffer("quantiles", torch.tensor([0.0, 1.0]))
+        self.register_buffer("maximum", torch.tensor([0.0, 1.0]))
+
+    def anomaly_map(self, scores: Tensor) -> Tensor:
+        """Map ``(B, 1, H, W)`` of scores ``(B, h, w)``, with 0 and 1 at both quantiles of normals, equation 14."""
+        start, end = self.quantiles
+        # a map that is the same on all normals has no scale of its own
+        return (self.to_pixels(scores.float()).unsqueeze(1) - start) / (end - start).clamp_min(1e-6)
+
+    def image_score(self, scores: Tensor) -> Tensor:
+        """Largest score of each image, ``(B,)``, standardised."""
+        mean, std = self.maximum
+        return (self.locations(scores).amax((1, 2)) - mean) / std
+
+    @torch.no_grad()
+    def calibrate(self, scores: Tensor, map_quantiles: tuple[float, float]) -> Tensor:
+        """Learn the scales from normals.
+
+        Args:
+            scores (Tensor): Scores of normal images as if they were new, ``(N, h, w)``.
+            map_quantiles (tuple[float, float]): Quantiles that become 0 and 1.
+
+        Returns:
+            Tensor: Image scores of these images as if they were new, ``(N,)``.
+        """
+        of_pixels = self.quantiles_of == "pixels"
+        per_image = self.to_pixels.cells if of_pixels else scores[0].numel()
+        step = max(1, len(scores) * per_image // QUANTILE_CELLS)
+        values = self.to_pixels(scores[::step].float()) if of_pixels else scores[::step]
+        self.quantiles.copy_(quantiles([values], map_quantiles))
+        maxima = self.locations.fit(scores).amax((1, 2))
+        mean, std = maxima.mean(), maxima.std(unbiased=False)
+        self.maximum.copy_(torch.stack([mean, torch.where(std > 0, std, torch.ones_like(std))]))
+        return (maxima - self.maximum[0]) / self.maximum[1]

@@ -1,0 +1,139 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Reconstruction branch of the default: the principal components of whole images, the global anomaly map GAM."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from anomalib_vmpfd.anomaly.branch import Branch, Features, Normals, Scores
+from anomalib_vmpfd.anomaly.raw_map import RawMap
+from anomalib_vmpfd.nn.patch_descriptor import PatchDescriptor
+from anomalib_vmpfd.nn.precision import full_float32
+
+from .encoder import TokenEncoder
+
+FOLDS = 10
+# images that the components are taken from: the decomposition grows with the cube of their number
+MAX_IMAGES = 1000
+
+
+class ComponentReconstruction(Branch):
+    """Error of reconstructing the descriptors of a whole image from a few principal components of normal images.
+
+    The best linear autoencoder with a code of ``code`` values. No cell can be copied through a code that all cells
+    share: a part that is missing, doubled or displaced stands out even where every patch by itself is normal.
+
+    Args:
+        image_size (tuple[int, int]): Height and width of the images in pixels.
+        descriptor (PatchDescriptor): Whose descriptors are reconstructed.
+        encoder (TokenEncoder | None): Not read.
+        code (int): Number of components; at most half as many as there are images, or they would be learnt by heart.
+        sides (Sequence[int]): Cells along the side of the squares whose mean descriptors are reconstructed, components
+            and a map for each.
+        smoothing (float): Standard deviation in pixels of a Gaussian over the map.
+
+    Raises:
+        ValueError: If a side does not fit the descriptor's grid.
+    """
+
+    title = "GAM (global)"
+    leaves_one_out = True
+    reads_encoder = False
+
+    def __init__(
+        self,
+        image_size: tuple[int, int],
+        descriptor: PatchDescriptor,
+        encoder: TokenEncoder | None = None,
+        code: int = 64,
+        sides: Sequence[int] = (2, 4),
+        smoothing: float = 3.0,
+    ) -> None:
+        super().__init__()
+        del encoder
+        grid = descriptor.grid
+        if not sides or min(sides) < 1 or max(sides) > min(grid.shape):
+            msg = f"sides={tuple(sides)} must be numbers of cells from 1 to the {min(grid.shape)} of the grid."
+            raise ValueError(msg)
+        self.code = code
+        self.sides = tuple(sides)
+        self.maps = nn.ModuleList()
+        for index, side in enumerate(self.sides):
+            coarse = grid.pooled((grid.shape[0] // side, grid.shape[1] // side), side)
+            self.maps.append(RawMap(coarse, image_size, smoothing=smoothing))
+            values = descriptor.channels * coarse.shape[0] * coarse.shape[1]
+            self.register_buffer(f"components_{index}", torch.zeros(code, values))
+
+    @torch.no_grad()
+    def fit(self, normals: Normals) -> None:
+        """Take the principal components of the normals."""
+        for index, rows in enumerate(self._rows(normals.evenly(MAX_IMAGES))):
+            components = principal_components(rows @ rows.T, rows, self.code)
+            self._components(index).zero_()
+            self._components(index)[: len(components)] = components
+
+    @torch.no_grad()
+    def score_left_out(self, normals: Normals) -> Scores:
+        """Errors by the components of the other nine tenths of the images, which stands in for leaving out each one."""
+        scores = []
+        for rows, each in zip(self._rows(normals.evenly(MAX_IMAGES)), self.maps, strict=True):
+            products = rows @ rows.T
+            left_out = rows.new_empty(len(rows), *each.locations.mean.shape)
+            folds = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0)) % min(FOLDS, len(rows))
+            for fold in range(min(FOLDS, len(rows))):
+                out = folds == fold
+                rest = out if out.all() else ~out
+                components = principal_components(products[rest][:, rest], rows[rest], self.code)
+                left_out[out] = _error(rows[out], components, each.locations.mean.shape)
+            scores.append(left_out)
+        return tuple(scores)
+
+    def score(self, features: Features) -> Scores:
+        """Root mean square error of every square, ``(B, h, w)``, for each side."""
+        return tuple(
+            _error(self._squares(features, side).flatten(1), self._components(index), each.locations.mean.shape)
+            for index, (side, each) in enumerate(zip(self.sides, self.maps, strict=True))
+        )
+
+    def _components(self, index: int) -> Tensor:
+        return getattr(self, f"components_{index}")
+
+    def _rows(self, normals: Normals) -> list[Tensor]:
+        """A row of descriptors for each image, ``(N, C h w)``, for each side."""
+        batches = [[self._squares(features, side).flatten(1) for side in self.sides] for features, _ in normals]
+        return [torch.cat(parts) for parts in zip(*batches, strict=True)]
+
+    @staticmethod
+    def _squares(features: Features, side: int) -> Tensor:
+        return F.avg_pool2d(features.descriptors[-1], side)
+
+
+def principal_components(products: Tensor, rows: Tensor, code: int) -> Tensor:
+    """Leading principal components of rows that are not centred.
+
+    Args:
+        products (Tensor): Products of all pairs of rows, ``(N, N)``: the few images, not the many values, decide the
+            size of the decomposition.
+        rows (Tensor): The rows, ``(N, D)``.
+        code (int): How many components at most; half as many as rows in any case.
+
+    Returns:
+        Tensor: Orthonormal components, the leading one first, ``(K, D)``.
+    """
+    count = min(code, max(1, len(rows) // 2))
+    values, vectors = torch.linalg.eigh(products.double())
+    leading = vectors[:, -count:].flip(1) / values[-count:].flip(0).clamp_min(1e-9).sqrt()
+    # the sign of an eigenvector is that of the library; it changes no error
+    return leading.T.to(rows) @ rows
+
+
+def _error(rows: Tensor, components: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Root mean square error over the channels of rows ``(B, C h w)``, ``(B, h, w)``."""
+    with full_float32(rows.device.type):
+        rows = rows.float()
+        residual = rows - (rows @ components.T) @ components
+        return residual.view(len(rows), -1, *shape).square().mean(1).sqrt()
