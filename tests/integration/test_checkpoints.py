@@ -81,8 +81,11 @@ def test_a_default_model_tests_exactly_as_the_trained_one(trained, sample_root, 
 def test_an_argument_that_contradicts_the_checkpoint_names_both_values(trained, sample_root, tmp_path):
     arguments, checkpoint, _, _ = trained
     height, width = arguments["image_size"]
-    with pytest.raises(ValueError, match=rf"image_size=\[128, 128\].*trained with \[{height}, {width}\]"):
-        VmpfdAd.load_from_checkpoint(checkpoint, image_size=(128, 128))
+    # also the default, where it is given by hand
+    for size in (128, 256):
+        with pytest.raises(ValueError, match=rf"image_size=\[{size}, {size}\].*trained with \[{height}, {width}\]"):
+            VmpfdAd.load_from_checkpoint(checkpoint, image_size=(size, size))
+    VmpfdAd.load_from_checkpoint(checkpoint, image_size=(height, width), visualizer=False)
     model = VmpfdAd(image_size=(128, 128), visualizer=False)
     with pytest.raises(ValueError, match=rf"image_size=\[128, 128\].*trained with \[{height}, {width}\]"):
         engine(tmp_path).test(model, datamodule=parts(sample_root), ckpt_path=checkpoint)

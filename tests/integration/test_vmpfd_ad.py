@@ -271,7 +271,7 @@ def test_bad_arguments_end_in_one_sentence_with_the_cure(arguments, message):
     ("arguments", "message"),
     [
         ({"descriptor_args": {"weights": "no/such/file.pth"}}, "no/such/file.pth.*local file"),
-        ({"descriptor": "pdn_medium"}, r"No PDN of size .medium. is bundled; give descriptor_args\.weights .official."),
+        ({"descriptor": "pdn_medium"}, r"No pdn_medium is bundled; give descriptor_args\.weights=.official."),
         (
             {"descriptor": "timm/resnet18", "descriptor_args": {"layers": ["layer2"]}},
             "No weights of resnet18 are bundled",

@@ -21,7 +21,7 @@ from .image_errors import ImageErrors
 from .image_range import check_images_in_unit_range
 from .post_processor import RankPreservingPostProcessor, Threshold
 from .pre_processor import AntialiasedPreProcessor
-from .rebuild import describe, rebuild
+from .rebuild import describe, rebuild, refuse_contradictions
 
 
 class InterfaceMixin(nn.Module):
@@ -65,10 +65,10 @@ class InterfaceMixin(nn.Module):
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: str | Path, **kwargs: Any) -> "InterfaceMixin":  # noqa: ANN401
-        """Load a checkpoint without running code from it; a damaged one is named."""
+        """Load a checkpoint without running code from it; a damaged one, or what contradicts it, is named."""
         if kwargs.get("weights_only", True) and "://" not in str(checkpoint_path):
-            # apart from what follows: an argument that is wrong is not the fault of the file
-            read_whole(checkpoint_path)
+            # Lightning would take arguments for the trained ones, and a wrong one is not the fault of the file
+            refuse_contradictions(kwargs, read_whole(checkpoint_path))
         return super().load_from_checkpoint(checkpoint_path, **kwargs)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -74,16 +74,9 @@ def rebuild(module: LightningModule, checkpoint: dict[str, Any]) -> None:
         )
         raise ValueError(msg)
     given = dict(module.hparams)
-    differing = {key: value for key, value in stored.items() if _plain(given.get(key)) != _plain(value)}
-    conflicts = [
-        f"{key}={_plain(given[key])} was given, the checkpoint was trained with {_plain(value)}"
-        for key, value in differing.items()
-        if key not in NEVER_IN_CONFLICT and _plain(given[key]) != _plain(parameters[key].default)
-    ]
-    if conflicts:
-        msg = f"Arguments contradict the checkpoint: {'; '.join(conflicts)}. Leave them out, or train again with them."
-        raise ValueError(msg)
-    adopted = {k: v for k, v in differing.items() if _plain(given.get(k)) == _plain(parameters[k].default)}
+    left_out = {key for key, value in given.items() if _plain(value) == _plain(parameters[key].default)}
+    refuse_contradictions({key: value for key, value in given.items() if key not in left_out}, checkpoint)
+    adopted = {k: v for k, v in stored.items() if k in left_out and _plain(given[k]) != _plain(v)}
     if not adopted:
         return
     logger.info(f"{name} takes from its checkpoint: {', '.join(f'{k}={_plain(v)}' for k, v in adopted.items())}.")
@@ -105,6 +98,27 @@ def adopt(module: LightningModule, arguments: Mapping[str, Any]) -> None:
     for key in parameters.keys() & vars(twin).keys():
         setattr(module, key, getattr(twin, key))
     module.hparams.update(arguments)
+
+
+def refuse_contradictions(given: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> None:
+    """Refuse arguments with other values than a model was trained with.
+
+    Args:
+        given (Mapping[str, Any]): Arguments of a model, by name.
+        checkpoint (Mapping[str, Any]): The checkpoint that is being loaded.
+
+    Raises:
+        ValueError: If there are any; names both values.
+    """
+    stored = checkpoint.get("hyper_parameters", {})
+    conflicts = [
+        f"{key}={_plain(value)} was given, the checkpoint was trained with {_plain(stored[key])}"
+        for key, value in given.items()
+        if key in stored and key not in NEVER_IN_CONFLICT and _plain(value) != _plain(stored[key])
+    ]
+    if conflicts:
+        msg = f"Arguments contradict the checkpoint: {'; '.join(conflicts)}. Leave them out, or train again with them."
+        raise ValueError(msg)
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401
