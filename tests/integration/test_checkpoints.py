@@ -17,6 +17,7 @@ TRAINED = {
     "both": {
         "image_size": (96, 64),
         "encoder_args": {"dim": 16, "depth": 1},
+        "reconstruction": "descriptors",
         "density_args": DENSITY,
         "map_weights": (0.8, 0.2),
         "map_quantiles": (0.5, 0.9),

@@ -17,6 +17,7 @@ from anomalib_vmpfd import VmpfdAd
 SMALL = {
     "image_size": (64, 64),
     "encoder_args": {"dim": 16, "depth": 1},
+    "reconstruction": "descriptors",
     "density_args": {"num_components": 32},
     "epochs": 1,
     "visualizer": False,

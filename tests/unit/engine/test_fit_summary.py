@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import torch
 from anomalib.cli.cli import AnomalibCLI
+from anomalib.data import InferenceBatch
 
 from anomalib_vmpfd import VmpfdAd, register
 from anomalib_vmpfd.engine.fit_summary import log_fit_summary, next_command
@@ -29,7 +30,8 @@ def test_the_next_command_is_one_of_anomalib_and_repeats_no_argument():
 
 def test_the_summary_names_thresholds_their_rates_and_the_checkpoint(tmp_path, caplog):
     model = VmpfdAd(**GIVEN)
-    model.post_processor.calibrate(torch.linspace(0.2, 0.4, 30), torch.linspace(0.1, 0.3, 30))
+    maps = torch.linspace(0.1, 0.3, 30).view(30, 1, 1, 1)
+    model.post_processor.calibrate([InferenceBatch(pred_score=torch.linspace(0.2, 0.4, 30), anomaly_map=maps)])
     model._trainer = SimpleNamespace(
         current_epoch=3,
         global_step=12,

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from anomalib_vmpfd import VmpfdAd
-from anomalib_vmpfd.engine.rebuild import KEY, describe, rebuild
+from anomalib_vmpfd.engine.rebuild import KEY, adopt, describe, rebuild
 
 TRAINED = {
     "image_size": (64, 96),
     "encoder_args": {"dim": 16, "depth": 1},
+    "reconstruction": "descriptors",
     "density_args": {"num_components": 16, "scales": [1], "smoothing": 2.0},
-    "map_weights": (0.7, 0.3),
+    "map_weights": (0.6, 0.4),
     "held_out": 0.2,
     "lr": 5e-3,
     "epochs": 7,
@@ -46,7 +47,7 @@ def test_arguments_that_were_not_given_become_those_of_the_checkpoint(trained, g
         name: TRAINED[name] for name in ("held_out", "lr", "epochs", "seed")
     }
     assert model.image_size == (64, 96)
-    assert model.model.fusion.weights == (0.7, 0.3)
+    assert model.model.fusion.weights == (0.6, 0.4)
     assert model.model.density.scales == (1,)
     assert tuple(model.input_size) == (64, 96), "the pre-processor comes along"
     images = torch.rand(2, 3, 80, 80)
@@ -68,7 +69,7 @@ def test_the_model_stays_in_the_mode_and_leaves_the_users_generator_alone(traine
     ("given", "message"),
     [
         ({"image_size": (128, 128)}, r"image_size=\[128, 128\] was given, the checkpoint was trained with \[64, 96\]"),
-        ({"map_weights": (0.6, 0.4)}, r"map_weights=\[0.6, 0.4\] was given, .* trained with \[0.7, 0.3\]"),
+        ({"map_weights": (0.9, 0.1)}, r"map_weights=\[0.9, 0.1\] was given, .* trained with \[0.6, 0.4\]"),
         (
             {"density_args": {"num_components": 32}},
             r"density_args=\{'num_components': 32\} was given, .*'scales': \[1\]",
@@ -95,3 +96,12 @@ def test_a_checkpoint_of_another_model_or_another_version_says_so(trained):
     old = {"hyper_parameters": {**trained[1]["hyper_parameters"], "mixture": "predicted"}}
     with pytest.raises(ValueError, match=r"saved by version unknown, whose VmpfdAd had other arguments \(mixture\)"):
         rebuild(model, old)
+
+
+def test_adopted_arguments_leave_the_components_of_the_model():
+    model = VmpfdAd(visualizer=False)
+    kept = model.pre_processor, model.post_processor, model.evaluator
+    adopt(model, {"image_size": (64, 96)})
+    assert model.image_size == (64, 96)
+    assert (model.pre_processor, model.post_processor, model.evaluator) == kept
+    assert None not in kept
