@@ -95,7 +95,7 @@ def adopt(module: LightningModule, arguments: Mapping[str, Any]) -> None:
     without = {name: False for name in COMPONENTS if name in parameters}
     twin = type(module)(**{**module.hparams, **arguments, **without})
     module.model = twin.model.to(module.device)
-    for key in parameters.keys() & vars(twin).keys():
+    for key in (parameters.keys() & vars(twin).keys()) - set(COMPONENTS):
         setattr(module, key, getattr(twin, key))
     module.hparams.update(arguments)
 
