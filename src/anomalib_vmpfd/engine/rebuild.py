@@ -95,7 +95,6 @@ def adopt(module: LightningModule, arguments: Mapping[str, Any]) -> None:
     without = {name: False for name in COMPONENTS if name in parameters}
     twin = type(module)(**{**module.hparams, **arguments, **without})
     module.model = twin.model.to(module.device)
-    # the twin has none of the components, and must not take them away
     for key in (parameters.keys() & vars(twin).keys()) - set(COMPONENTS):
         setattr(module, key, getattr(twin, key))
     module.hparams.update(arguments)
