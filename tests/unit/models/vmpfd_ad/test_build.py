@@ -60,7 +60,7 @@ def test_the_encoder_reads_what_is_reconstructed_and_the_pixels_of_the_paper_whe
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"encoder": "vit"}, "Unknown encoder='vit'; choose one of 'vim', 'cnn'"),
+        ({**ENCODED, "encoder": "vit"}, "Unknown encoder='vit'; choose one of 'vim', 'cnn'"),
         ({"density": "histogram"}, "Unknown density='histogram'; choose one of 'prototypes', 'predicted'"),
         ({"reconstruction": "edges"}, "Unknown reconstruction='edges'; choose one of 'components', 'descriptors'"),
         (
@@ -90,7 +90,7 @@ def test_the_encoder_reads_what_is_reconstructed_and_the_pixels_of_the_paper_whe
         ({**ALONE, "encoder_args": {"dim": 32}}, "Nothing reads the encoder where density='prototypes'"),
         ({**ALONE, "encoder": "cnn"}, "Nothing reads the encoder"),
         ({**ENCODED, "encoder_args": {"reads": "pixels"}}, "reads='pixels' contradicts reconstruction='descriptors'"),
-        ({"density_args": {"scales": [{"side": 9}]}}, "side=9.* does not fit a grid"),
+        ({"density_args": {"scales": [{"level": 0, "side": 40}]}}, "side=40.* does not fit a grid"),
         (
             {"density": "predicted", "density_args": {"target": "self", "bottleneck": 4}},
             "bottleneck in density_args belongs to target='descriptor'",
