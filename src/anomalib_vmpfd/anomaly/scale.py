@@ -32,10 +32,11 @@ def bounded(scores: Tensor) -> Tensor:
     Metrics that receive scores outside [0, 1] apply a sigmoid, which saturates in float32 at about 17 and makes ties
     of different scores; this function still tells 1,000 from 1,001.
     """
-    return 0.5 + 0.5 * scores / (1 + scores.abs())
+    # every step keeps the order whatever it rounds, which s / (1 + |s|) does not
+    distance = 0.5 / (1 + scores.abs())
+    return torch.where(scores < 0, distance, 1 - distance)
 
 
 def unbounded(scores: Tensor) -> Tensor:
     """Inverse of :func:`bounded`, for scores in [0, 1]; both ends become infinite."""
-    distance = 2 * scores - 1
-    return distance / (1 - distance.abs())
+    return torch.where(scores < 0.5, 1 - 0.5 / scores, 0.5 / (1 - scores) - 1)

@@ -154,6 +154,8 @@ class CalibratedMixin(InterfaceMixin):
             return
         logger.info(f"image_size was not given: {size[0]} x {size[1]} pixels keep the shape of the training images.")
         adopt(self, {"image_size": size})
+        # also where an earlier fit of this model has learnt another shape
+        self.is_fitted.fill_(False)  # noqa: FBT003
         self.pre_processor.load_checkpoint_config(self.configure_pre_processor(size).checkpoint_config())
         self.refresh_data()
 

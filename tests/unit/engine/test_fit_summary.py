@@ -30,8 +30,8 @@ def test_the_next_command_is_one_of_anomalib_and_repeats_no_argument():
 
 def test_the_summary_names_thresholds_their_rates_and_the_checkpoint(tmp_path, caplog):
     model = VmpfdAd(**GIVEN)
-    maps = torch.linspace(0.1, 0.3, 30).view(30, 1, 1, 1)
-    model.post_processor.calibrate([InferenceBatch(pred_score=torch.linspace(0.2, 0.4, 30), anomaly_map=maps)])
+    normals = torch.linspace(0.2, 0.4, 30)
+    model.post_processor.calibrate([InferenceBatch(pred_score=normals, anomaly_map=normals.view(30, 1, 1, 1) / 2)])
     model._trainer = SimpleNamespace(
         current_epoch=3,
         global_step=12,
@@ -44,5 +44,10 @@ def test_the_summary_names_thresholds_their_rates_and_the_checkpoint(tmp_path, c
     threshold = float(model.post_processor.image_threshold)
     assert f"image threshold  {threshold:.4f}" in caplog.text
     assert "for a false-positive rate of 0.1 on normals" in caplog.text
+    mask = float(model.post_processor.pixel_threshold)
+    assert (
+        f"pixel threshold  {mask:.4f} (0.5 after normalisation), for a share of masks with any pixel of 0.1"
+        in caplog.text
+    )
     assert str(tmp_path / "model.ckpt") in caplog.text
     assert str(tmp_path / "images") in caplog.text

@@ -7,14 +7,15 @@ import pytest
 import torch
 
 from anomalib_vmpfd import VmpfdAd
-from anomalib_vmpfd.engine.rebuild import KEY, adopt, describe, rebuild
+from anomalib_vmpfd.engine.rebuild import KEY, describe, rebuild
 
 TRAINED = {
     "image_size": (64, 96),
     "encoder_args": {"dim": 16, "depth": 1},
+    "density_args": {"scales": [{"level": 1, "num_components": 16}], "smoothing": 2.0},
     "reconstruction": "descriptors",
-    "density_args": {"num_components": 16, "scales": [{"level": 0, "num_components": 16}], "smoothing": 2.0},
-    "map_weights": (0.6, 0.4),
+    "map_weights": (0.8, 0.2),
+    "image_score": "map",
     "held_out": 0.2,
     "lr": 5e-3,
     "epochs": 7,
@@ -47,8 +48,8 @@ def test_arguments_that_were_not_given_become_those_of_the_checkpoint(trained, g
         name: TRAINED[name] for name in ("held_out", "lr", "epochs", "seed")
     }
     assert model.image_size == (64, 96)
-    assert model.model.map_weights == (0.6, 0.4)
-    assert [scale.num_components for scale in model.model.density.scales] == [16]
+    assert (model.model.map_weights, model.model.image_score) == ((0.8, 0.2), "map")
+    assert [(each.level, each.num_components) for each in model.model.density.scales] == [(1, 16)]
     assert tuple(model.input_size) == (64, 96), "the pre-processor comes along"
     images = torch.rand(2, 3, 80, 80)
     with torch.inference_mode():
@@ -69,10 +70,10 @@ def test_the_model_stays_in_the_mode_and_leaves_the_users_generator_alone(traine
     ("given", "message"),
     [
         ({"image_size": (128, 128)}, r"image_size=\[128, 128\] was given, the checkpoint was trained with \[64, 96\]"),
-        ({"map_weights": (0.9, 0.1)}, r"map_weights=\[0.9, 0.1\] was given, .* trained with \[0.6, 0.4\]"),
+        ({"map_weights": (0.6, 0.4)}, r"map_weights=\[0.6, 0.4\] was given, .* trained with \[0.8, 0.2\]"),
         (
             {"density_args": {"num_components": 32}},
-            r"density_args=\{'num_components': 32\} was given, .*'scales': \[\{'level': 0",
+            r"density_args=\{'num_components': 32\} was given, .*'scales': \[\{'level': 1",
         ),
         ({"reconstruction": None}, "reconstruction=None was given, the checkpoint was trained with descriptors"),
         ({"lr": 1.0}, "lr=1.0 was given, the checkpoint was trained with 0.005"),
@@ -96,12 +97,3 @@ def test_a_checkpoint_of_another_model_or_another_version_says_so(trained):
     old = {"hyper_parameters": {**trained[1]["hyper_parameters"], "mixture": "predicted"}}
     with pytest.raises(ValueError, match=r"saved by version unknown, whose VmpfdAd had other arguments \(mixture\)"):
         rebuild(model, old)
-
-
-def test_adopted_arguments_leave_the_components_of_the_model():
-    model = VmpfdAd(visualizer=False)
-    kept = model.pre_processor, model.post_processor, model.evaluator
-    adopt(model, {"image_size": (64, 96)})
-    assert model.image_size == (64, 96)
-    assert (model.pre_processor, model.post_processor, model.evaluator) == kept
-    assert None not in kept

@@ -62,7 +62,8 @@ def test_a_descriptor_computes_what_timm_computes_from_the_same_file(tmp_path):
     mean, std = (torch.tensor(network.default_cfg[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
     with torch.no_grad():
         expected = network.forward_intermediates((images - mean) / std, intermediates_only=True)[2]
-    torch.testing.assert_close(descriptor.describe(images), expected, rtol=1e-4, atol=1e-4)
+    (seen,) = descriptor.describe(images)
+    torch.testing.assert_close(seen, expected, rtol=1e-4, atol=1e-4)
     assert not [m for m in descriptor.modules() if isinstance(m, nn.BatchNorm2d)]
 
 
@@ -75,3 +76,9 @@ def test_autocast_around_the_building_changes_nothing(name):
     with torch.autocast("cpu", torch.bfloat16):
         seen = fold_batch_norms(network, torch.zeros(1, 3, 96, 96)).state_dict()
     torch.testing.assert_close(seen, expected, rtol=0, atol=0)
+
+
+def test_a_network_without_batch_norms_is_not_even_run():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    network.register_forward_hook(lambda *_: pytest.fail("nothing is to be folded"))
+    assert fold_batch_norms(network, torch.zeros(1, 3, 8, 8)) is network

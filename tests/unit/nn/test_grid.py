@@ -149,7 +149,7 @@ def test_each_axis_of_a_tall_image_has_a_stride_of_its_own():
     # what a token of the coordinates is, is where it lies
     rows, columns = (centres(axis) for axis in descriptor.grid)
     coordinates = torch.stack([rows[:, None].expand(96, 32), columns.expand(96, 32)])[None]
-    y, x = encoder.target(torch.zeros(1, 3, *image_size), coordinates)[0]
+    y, x = encoder.target(torch.zeros(1, 3, *image_size), (coordinates,))[0]
     # the bins of adaptive pooling overlap by a cell at most, half of which moves the centre
     torch.testing.assert_close(y[:, 0], centres(encoder.grid.rows), atol=2.0, rtol=0)
     torch.testing.assert_close(x[0], centres(encoder.grid.columns), atol=2.0, rtol=0)
@@ -169,7 +169,7 @@ def test_the_pixels_that_a_cell_of_the_pdn_sees_are_centred_on_it():
     torch.manual_seed(0)
     descriptor = PatchDescriptor("pdn_small", (256, 256))
     images = torch.rand(1, 3, 256, 256, requires_grad=True)
-    descriptor._maps(images)[0][0, :, 28, 28].sum().backward()
+    descriptor._outputs(images)[0][0, :, 28, 28].sum().backward()
     support = images.grad.abs().sum((0, 1)) > 0
     for axis, along in enumerate(descriptor.grid):
         pixels = support.any(1 - axis).nonzero()
@@ -200,8 +200,13 @@ def test_a_cell_of_the_bundled_backbone_lies_at_its_effective_receptive_field(la
 def test_stages_of_a_backbone_are_stacked_where_they_lie():
     """A ramp over the coarse stage arrives in the grid of the fine one as the ramp at its cells."""
     descriptor = PatchDescriptor("timm/tf_efficientnet_lite2", (256, 128))
-    fine, coarse = Axis(16, 8.0, 3.5), Axis(8, 16.0, 10.0)
-    assert descriptor.grid == Grid(Axis(32, 8.0, 3.5), fine)
-    ramp = centres(coarse).expand(1, 1, 16, 8)
-    seen = descriptor.resample[1](ramp)[0, 0, 4]
-    torch.testing.assert_close(seen[1:-1], centres(fine)[1:-1])
+    finest, fine, coarse = Axis(32, 4.0, 2.5), Axis(16, 8.0, 3.5), Axis(8, 16.0, 10.0)
+    assert [level.grid for level in descriptor.levels] == [
+        Grid(Axis(64, 4.0, 2.5), finest),
+        Grid(Axis(32, 8.0, 3.5), fine),
+    ]
+    assert descriptor.grid == descriptor.levels[-1].grid
+    for level, source, target in zip(descriptor.levels, (fine, coarse), (finest, fine), strict=True):
+        ramp = centres(source).expand(1, 1, 2 * source.cells, source.cells)
+        seen = level.resample[1](ramp)[0, 0, 4]
+        torch.testing.assert_close(seen[1:-1], centres(target)[1:-1])

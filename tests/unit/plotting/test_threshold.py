@@ -4,7 +4,7 @@
 """The threshold that a colour bar shows is the one that masks are made with."""
 
 import torch
-from anomalib.data import ImageBatch
+from anomalib.data import ImageBatch, InferenceBatch
 
 from anomalib_vmpfd.anomaly.scale import bounded
 from anomalib_vmpfd.engine.post_processor import RankPreservingPostProcessor
@@ -14,9 +14,10 @@ from anomalib_vmpfd.plotting.threshold import pixel_threshold
 def test_the_threshold_at_the_colour_bar_is_the_one_of_the_masks():
     """On the scale of TAM, through the model's bounds and the post-processor's normalisation."""
     generator = torch.Generator().manual_seed(0)
-    post_processor = RankPreservingPostProcessor(image_fpr=0.1, pixel_fpr=0.02)
+    post_processor = RankPreservingPostProcessor(image_fpr=0.1, mask_fpr=0.02)
     normals = torch.randn(8, 40, 40, generator=generator)
-    post_processor.calibrate(bounded(normals.amax((1, 2))), bounded(normals))
+    normals = InferenceBatch(pred_score=bounded(normals.amax((1, 2))), anomaly_map=bounded(normals))
+    post_processor.calibrate([normals])
     tam = 3 * torch.randn(4, 40, 40, generator=generator)
     for sensitivity in (0.5, 0.6):
         post_processor.pixel_sensitivity = sensitivity

@@ -1,32 +1,43 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Normal images by their descriptors, as branches get them."""
+"""Normal images by their descriptors alone, as branches learn from them."""
+
+from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 from anomalib_vmpfd.anomaly.branch import Features
 
 
-def features(*levels: torch.Tensor) -> Features:
-    return Features(torch.zeros(len(levels[0]), 3, 64, 64), levels)
+def seen(*levels: Tensor) -> Features:
+    """What a branch that reads no encoder looks at; descriptors of each level, finest first."""
+    return Features(None, levels)
 
 
 class Described:
-    """Batches of descriptors of a single level and the numbers of their images."""
+    """Normal images by their descriptors.
 
-    def __init__(self, descriptors: torch.Tensor, numbers: torch.Tensor | None = None, batch: int = 4) -> None:
-        self.descriptors = descriptors
-        self.numbers = torch.arange(len(descriptors)) if numbers is None else numbers
+    Args:
+        *levels (Tensor): Descriptors of each level, ``(N, C, h, w)``.
+        numbers (Tensor | None): Numbers of the images, from 0 by default.
+        batch (int): Images in a batch.
+    """
+
+    def __init__(self, *levels: Tensor, numbers: Tensor | None = None, batch: int = 4) -> None:
+        self.levels = levels
+        self.numbers = torch.arange(len(levels[0])) if numbers is None else numbers
         self.batch = batch
 
     def __len__(self) -> int:
-        return len(self.descriptors)
+        return len(self.numbers)
 
-    def __iter__(self):
-        for part, numbers in zip(self.descriptors.split(self.batch), self.numbers.split(self.batch), strict=True):
-            yield features(part), numbers
+    def __iter__(self) -> Iterator[tuple[Features, Tensor]]:
+        for start in range(0, len(self), self.batch):
+            part = slice(start, start + self.batch)
+            yield seen(*(level[part] for level in self.levels)), self.numbers[part]
 
     def evenly(self, count: int) -> "Described":
         kept = torch.linspace(0, len(self) - 1, min(count, len(self))).long()
-        return Described(self.descriptors[kept], self.numbers[kept], self.batch)
+        return Described(*(level[kept] for level in self.levels), numbers=self.numbers[kept], batch=self.batch)

@@ -29,13 +29,13 @@ def test_a_token_for_each_patch(encoder_class, reads, descriptor):
 
 def test_pixels_have_the_range_of_tanh_and_descriptors_are_averaged(descriptor):
     images = torch.rand(2, 3, *SIZE)
-    pixels = VimTokenEncoder(SIZE, descriptor, reads="pixels", dim=16, depth=0).target(images, None)
+    pixels = VimTokenEncoder(SIZE, descriptor, reads="pixels", dim=16, depth=0).target(images, ())
     torch.testing.assert_close(pixels, 2 * images - 1)
     described = torch.randn(2, descriptor.channels, *descriptor.grid.shape)
-    tokens = VimTokenEncoder(SIZE, descriptor, dim=16, depth=0).target(None, (described,))
+    tokens = VimTokenEncoder(SIZE, descriptor, dim=16, depth=0).target(images, (described,))
     torch.testing.assert_close(tokens.mean((2, 3)), described[:, :, :15].mean((2, 3)), atol=0.2, rtol=0)
     constant = torch.full_like(described, 2.5)
-    assert (VimTokenEncoder(SIZE, descriptor, dim=16, depth=0).target(None, (constant,)) == 2.5).all()
+    assert (VimTokenEncoder(SIZE, descriptor, dim=16, depth=0).target(images, (constant,)) == 2.5).all()
 
 
 def test_what_cannot_be_read_is_named(descriptor):
@@ -43,3 +43,18 @@ def test_what_cannot_be_read_is_named(descriptor):
         VimTokenEncoder(SIZE, descriptor, reads="edges")
     with pytest.raises(ValueError, match="96x64 is not a multiple of the patch size 40; use 80x80"):
         CnnTokenEncoder(SIZE, descriptor, patch_size=40)
+
+
+def test_of_several_levels_the_last_is_read():
+    descriptor = PatchDescriptor("timm/tf_efficientnet_lite2", SIZE)
+    encoder = VimTokenEncoder(SIZE, descriptor, dim=16, depth=0)
+    fine, last = (
+        torch.full((1, level.channels, *level.grid.shape), 1.0 + i) for i, level in enumerate(descriptor.levels)
+    )
+    target = encoder.target(None, (fine, last))
+    torch.testing.assert_close(target, torch.full((1, descriptor.channels, 3, 2), 2.0))
+
+
+def test_pixels_cannot_be_read_where_there_are_no_images(descriptor):
+    with pytest.raises(ValueError, match="reads pixels needs the images"):
+        VimTokenEncoder(SIZE, descriptor, reads="pixels", dim=16, depth=0).target(None, ())

@@ -15,8 +15,8 @@ from anomalib_vmpfd.models.vmpfd_ad.reconstruction import DescriptorReconstructi
 from anomalib_vmpfd.models.vmpfd_ad.torch_model import VmpfdAdModel
 
 SMALL = {"image_size": (64, 64), "density_args": {"num_components": 8}}
-ENCODED = {"reconstruction": "descriptors"}
 ALONE = {**SMALL, "reconstruction": None}
+READ = {"reconstruction": "descriptors"}  # the encoder is read
 
 
 def build(**arguments) -> VmpfdAdModel:
@@ -27,11 +27,13 @@ def build(**arguments) -> VmpfdAdModel:
     ("arguments", "encoder", "density", "reconstruction"),
     [
         ({}, None, PrototypeDensity, ComponentReconstruction),
-        ({"reconstruction": "descriptors"}, VimTokenEncoder, PrototypeDensity, DescriptorReconstruction),
+        (READ, VimTokenEncoder, PrototypeDensity, DescriptorReconstruction),
         ({"reconstruction": "pixels"}, VimTokenEncoder, PrototypeDensity, PixelReconstruction),
-        ({"encoder": "cnn", "reconstruction": "pixels"}, CnnTokenEncoder, PrototypeDensity, PixelReconstruction),
+        ({**READ, "encoder": "cnn"}, CnnTokenEncoder, PrototypeDensity, DescriptorReconstruction),
         ({"reconstruction": None}, None, PrototypeDensity, None),
         ({"density": None, "density_args": None}, None, None, ComponentReconstruction),
+        ({**READ, "density": None, "density_args": None}, VimTokenEncoder, None, DescriptorReconstruction),
+        ({"density": "predicted"}, VimTokenEncoder, PredictedMixture, ComponentReconstruction),
         ({"density": "predicted", "reconstruction": None}, VimTokenEncoder, PredictedMixture, None),
         (
             {"density": "predicted", "density_args": {"features": "descriptor"}, "reconstruction": None},
@@ -46,11 +48,18 @@ def test_the_parts_are_those_that_were_named(arguments, encoder, density, recons
     model = build(**arguments)
     for part, kind in ((model.encoder, encoder), (model.density, density), (model.reconstruction, reconstruction)):
         assert type(part) is (kind or type(None))
-    assert len(model.branches) == 2 - [density, reconstruction].count(None)
+    assert list(model.branches) == [name for name, kind in (("lam", density), ("gam", reconstruction)) if kind]
+    assert model.leaves_one_out == ({density, reconstruction} <= {PrototypeDensity, ComponentReconstruction, None})
+    assert model.needs_descriptors
+
+
+def test_nothing_that_reads_pixels_alone_needs_descriptors():
+    assert not build(density=None, density_args=None, reconstruction="pixels").needs_descriptors
 
 
 def test_the_encoder_reads_what_is_reconstructed_and_the_pixels_of_the_paper_where_nothing_is():
-    assert build(reconstruction="descriptors").encoder.reads == "descriptors"
+    assert build(**READ).encoder.reads == "descriptors"
+    assert build(density="predicted").encoder.reads == "pixels", "components read no encoder"
     assert build(reconstruction="pixels").encoder.reads == "pixels"
     assert build(density="predicted", reconstruction=None).encoder.reads == "pixels"
     reads = {"reads": "descriptors"}
@@ -60,15 +69,15 @@ def test_the_encoder_reads_what_is_reconstructed_and_the_pixels_of_the_paper_whe
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({**ENCODED, "encoder": "vit"}, "Unknown encoder='vit'; choose one of 'vim', 'cnn'"),
+        ({**READ, "encoder": "vit"}, "Unknown encoder='vit'; choose one of 'vim', 'cnn'"),
         ({"density": "histogram"}, "Unknown density='histogram'; choose one of 'prototypes', 'predicted'"),
         ({"reconstruction": "edges"}, "Unknown reconstruction='edges'; choose one of 'components', 'descriptors'"),
         (
-            {**ENCODED, "encoder_args": {"width": 3}},
+            {**READ, "encoder_args": {"width": 3}},
             "encoder_args has no 'width' where encoder='vim'; it takes reads, patch_size, dim",
         ),
         (
-            {**ENCODED, "encoder": "cnn", "encoder_args": {"depth": 3}},
+            {**READ, "encoder": "cnn", "encoder_args": {"depth": 3}},
             "encoder_args has no 'depth' where encoder='cnn'",
         ),
         ({"density_args": {"beta": 1.0}}, "density_args has no 'beta' where density='prototypes'"),
@@ -87,10 +96,20 @@ def test_the_encoder_reads_what_is_reconstructed_and_the_pixels_of_the_paper_whe
             "reconstruction_args has no effect where reconstruction is None",
         ),
         ({**ALONE, "map_weights": (0.6, 0.4)}, r"map_weights=\(0.6, 0.4\) has no effect on a single branch"),
+        (
+            {"encoder_args": {"dim": 32}},
+            "Nothing reads the encoder where .* and reconstruction='components'",
+        ),
         ({**ALONE, "encoder_args": {"dim": 32}}, "Nothing reads the encoder where density='prototypes'"),
         ({**ALONE, "encoder": "cnn"}, "Nothing reads the encoder"),
-        ({**ENCODED, "encoder_args": {"reads": "pixels"}}, "reads='pixels' contradicts reconstruction='descriptors'"),
-        ({"density_args": {"scales": [{"level": 0, "side": 40}]}}, "side=40.* does not fit a grid"),
+        ({**READ, "encoder_args": {"reads": "pixels"}}, "reads='pixels' contradicts reconstruction='descriptors'"),
+        ({"density_args": {"scales": [{"level": 0, "side": 17}]}}, "side=17.*does not fit a grid of 16 x 16 cells"),
+        ({"density_args": {"scales": [{"level": 2}]}}, "level=2.*level must be below 2"),
+        ({"density_args": {"scales": [2]}}, "A scale in density_args.scales has the fields level, side"),
+        ({"reconstruction_args": {"sides": [9]}}, r"sides=\(9,\) must be numbers of cells from 1 to the 8 of the grid"),
+        ({"descriptor_args": {"grid": 8}}, "grid=8 is of one level, but there are 2"),
+        ({"descriptor_args": {"layers": ["blocks.1", ["blocks.2"]]}}, "mixes stages and lists of stages"),
+        ({"image_score": "mean"}, "Unknown image_score='mean'; choose 'branches' or 'map'"),
         (
             {"density": "predicted", "density_args": {"target": "self", "bottleneck": 4}},
             "bottleneck in density_args belongs to target='descriptor'",
@@ -103,7 +122,8 @@ def test_what_nothing_would_read_is_refused_by_name(arguments, message):
 
 
 def test_arguments_are_plain_data():
-    arguments = {**SMALL, **ENCODED, "encoder_args": {"dim": 16}, "density_args": {"scales": [{"level": 0, "side": 2}]}}
+    scales = [{"level": 1, "side": 2, "num_components": 8}]
+    arguments = {**SMALL, **READ, "encoder_args": {"dim": 16}, "density_args": {"scales": scales}}
     hparams = dict(VmpfdAd(**arguments).hparams)
     listed = {name: list(value) if isinstance(value, tuple) else value for name, value in hparams.items()}
     assert yaml.safe_load(yaml.safe_dump(listed)) == listed

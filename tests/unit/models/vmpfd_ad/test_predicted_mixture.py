@@ -1,14 +1,14 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The mixture of the paper: tokens beside the cells they belong to, and what it can learn."""
+"""The paper's density: tokens arrive where cells lie, it learns where a defect is."""
 
 import pytest
 import torch
-from described import features
-from torch.nn import functional as F  # noqa: N812
+from described import seen
 
 from anomalib_vmpfd import VmpfdAd
+from anomalib_vmpfd.anomaly.branch import Features
 from anomalib_vmpfd.models.vmpfd_ad.predicted_mixture import PredictedMixture
 from anomalib_vmpfd.nn.grid import Axis, Grid
 from anomalib_vmpfd.nn.patch_descriptor import PatchDescriptor
@@ -45,9 +45,10 @@ def test_it_learns_where_a_defect_is(descriptor):
     optimizer = torch.optim.Adam(density.parameters(), lr=1e-2)
     basis = torch.randn(4, descriptor.channels)
 
-    def normals(count: int):
+    def normals(count: int) -> Features:
         # descriptors of few degrees of freedom, as a narrow code can keep
-        return features(torch.einsum("bkhw, kc -> bchw", torch.randn(count, 4, 8, 8), basis) / 2)
+        code = torch.randn(count, 4, 8, 8)
+        return seen(torch.einsum("bkhw, kc -> bchw", code, basis) / 2)
 
     for _ in range(80):
         loss = density.loss(normals(8))["nll"]
@@ -55,7 +56,7 @@ def test_it_learns_where_a_defect_is(descriptor):
         loss.backward()
         optimizer.step()
     new = normals(1)
-    new.descriptors[0][0, :, 2, 5] += torch.randn(descriptor.channels)
+    new.descriptors[-1][0, :, 2, 5] += torch.randn(descriptor.channels)
     with torch.no_grad():
         (nll,) = density.eval().score(new)
     assert divmod(nll.flatten().argmax().item(), 8) == (2, 5)
@@ -63,18 +64,22 @@ def test_it_learns_where_a_defect_is(descriptor):
 
 def test_a_training_step_samples_cells_and_a_score_does_not(descriptor):
     density = PredictedMixture((64, 64), descriptor, None, features="descriptor", num_components=1, train_cells=5)
-    seen = features(torch.randn(2, descriptor.channels, 8, 8))
-    assert density.train()._condition_and_target(seen)[1].shape == (2, descriptor.channels, 5, 1)
-    assert density.eval()._condition_and_target(seen)[1].shape == (2, descriptor.channels, 8, 8)
+    features = seen(torch.randn(2, descriptor.channels, 8, 8))
+    assert density.train()._condition_and_target(features)[1].shape == (2, descriptor.channels, 5, 1)
+    assert density.eval()._condition_and_target(features)[1].shape == (2, descriptor.channels, 8, 8)
 
 
-def test_smoothing_is_in_pixels_of_the_map(descriptor):
-    scores = torch.rand(1, 8, 8)
-    sharp, smooth = (
-        PredictedMixture((64, 64), descriptor, None, features="descriptor", smoothing=sigma).anomaly_map((scores,))
-        for sigma in (0.0, 4.0)
-    )
-    weight = torch.exp(-0.5 * (torch.arange(-24, 25) / 4.0).square())
-    kernel = weight[:, None] * weight / weight.sum() ** 2
-    expected = F.conv2d(sharp, kernel[None, None])
-    torch.testing.assert_close(smooth[..., 24:-24, 24:-24], expected, rtol=1e-3, atol=1e-4)
+def test_of_several_levels_it_models_the_last():
+    descriptor = PatchDescriptor("timm/tf_efficientnet_lite2", (64, 64))
+    density = PredictedMixture((64, 64), descriptor, None, features="descriptor", num_components=1).eval()
+    fine, last = (torch.randn(2, level.channels, *level.grid.shape) for level in descriptor.levels)
+    (scores,) = density.score(seen(fine, last))
+    torch.testing.assert_close(density.score(seen(fine + 1, last))[0], scores)
+    assert not torch.allclose(density.score(seen(fine, last + 1))[0], scores)
+
+
+def test_it_judges_no_image_as_if_it_had_not_learnt_it(descriptor):
+    density = PredictedMixture((64, 64), descriptor, None, features="descriptor", num_components=1)
+    assert not density.leaves_one_out
+    with pytest.raises(NotImplementedError):
+        density.score_left_out([])

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The reconstruction branches: what they give back, and where their errors show."""
+"""The reconstruction branches through the encoder: what they give back, and where their errors show."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def descriptor() -> PatchDescriptor:
 
 
 def described(targets: torch.Tensor, dim: int = 16) -> Features:
-    return Features(torch.zeros(len(targets), 3, *SIZE), (targets,), targets, torch.zeros(len(targets), dim, 2, 2))
+    return Features(None, (targets,), targets, torch.zeros(len(targets), dim, 2, 2))
 
 
 def test_descriptors_of_normals_are_reconstructed_from_their_code_and_others_are_not(descriptor):
@@ -45,6 +45,27 @@ def test_the_root_mean_square_error_shows_at_the_token_it_belongs_to(descriptor)
     assert shown[22, 38] == pytest.approx(1.0, abs=1e-5)
     assert shown[38, 38] == pytest.approx(0.0, abs=1e-5)
     assert shown[30, 38] == pytest.approx(0.5, abs=1e-5)
+
+
+def test_the_image_score_is_that_of_errors_standardised_at_their_location(descriptor):
+    branch = DescriptorReconstruction(SIZE, descriptor, VimTokenEncoder(SIZE, descriptor, dim=16, depth=0))
+    usual = torch.tensor([[1.0, 9.0], [1.0, 1.0]])
+    torch.manual_seed(0)
+    branch.calibrate((usual + 0.1 * torch.randn(200, 2, 2),), (0.9, 0.995))
+    elsewhere = torch.ones(1, 2, 2)
+    elsewhere[0, 1, 0] = 5.0
+    # an error of 5 is little where 9 is usual, and a lot where 1 is
+    assert branch.image_score((elsewhere,)) > branch.image_score((usual[None],)) + 10
+    # the map keeps the scale of the errors
+    assert branch.anomaly_map((elsewhere,)).max() < branch.anomaly_map((usual[None],)).max()
+
+
+@pytest.mark.parametrize("kind", [DescriptorReconstruction, PixelReconstruction])
+def test_what_is_trained_judges_no_image_as_if_it_had_not_learnt_it(descriptor, kind):
+    branch = kind(SIZE, descriptor, VimTokenEncoder(SIZE, descriptor, reads=kind.reads, dim=16, depth=0))
+    assert not branch.leaves_one_out
+    with pytest.raises(NotImplementedError):
+        branch.score_left_out([])
 
 
 def test_pixels_are_compared_channel_by_channel(descriptor):
