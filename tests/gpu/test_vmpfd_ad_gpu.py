@@ -33,6 +33,7 @@ def test_trains_in_every_precision_and_judges_on_the_cpu_as_on_the_gpu(sample_ro
     model = VmpfdAd(
         image_size=(128, 128),
         encoder_args={"depth": 1, "dim": 32},
+        reconstruction="descriptors",
         density_args={"num_components": 256},
         visualizer=False,
     )

@@ -11,12 +11,13 @@ from anomalib.engine import Engine
 
 from anomalib_vmpfd import SampleParts, VmpfdAd
 
-DENSITY = {"num_components": 64, "scales": [2], "smoothing": 3.0}
+DENSITY = {"num_components": 64, "scales": [{"level": 0, "side": 2, "num_components": 64}], "smoothing": 3.0}
 TRAINED = {
     "density": {"image_size": (64, 96), "density_args": DENSITY, "reconstruction": None, "image_fpr": 0.1},
     "both": {
         "image_size": (96, 64),
         "encoder_args": {"dim": 16, "depth": 1},
+        "reconstruction": "descriptors",
         "density_args": DENSITY,
         "map_weights": (0.8, 0.2),
         "map_quantiles": (0.5, 0.9),

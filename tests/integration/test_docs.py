@@ -31,7 +31,6 @@ DOCS = sorted((REPOSITORY / "docs").glob("*.md"), key=lambda path: (path.stem !=
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *DOCS]
 SMALL = {
     "image_size": (128, 128),
-    "encoder_args": {"depth": 1, "dim": 32},
     "density_args": {"num_components": 64},
     "epochs": 1,
 }

@@ -27,6 +27,7 @@ def trained(sample_root: Path, tmp_path_factory: pytest.TempPathFactory):
     model = VmpfdAd(
         image_size=(128, 128),
         encoder_args={"dim": 32},
+        reconstruction="descriptors",
         density_args={"num_components": 128},
         visualizer=False,
     )

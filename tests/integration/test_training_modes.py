@@ -15,6 +15,7 @@ from anomalib_vmpfd import SampleParts, VmpfdAd
 TINY = {
     "image_size": (64, 64),
     "encoder_args": {"depth": 1, "dim": 32},
+    "reconstruction": "descriptors",
     "density_args": {"num_components": 128},
     "visualizer": False,
 }

@@ -21,7 +21,13 @@ from anomalib_vmpfd.nn.patch_descriptor import PatchDescriptor
 from anomalib_vmpfd.weights import WeightsError
 
 ENCODER, DENSITY = {"depth": 1, "dim": 32}, {"num_components": 256}
-SMALL = {"image_size": (128, 128), "encoder_args": ENCODER, "density_args": DENSITY, "epochs": 2}
+SMALL = {
+    "image_size": (128, 128),
+    "encoder_args": ENCODER,
+    "density_args": DENSITY,
+    "reconstruction": "descriptors",
+    "epochs": 2,
+}
 ALONE = {**SMALL, "encoder_args": None, "reconstruction": None}  # nothing to train: the density branch by itself
 
 

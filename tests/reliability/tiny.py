@@ -12,6 +12,7 @@ SIDE = 64
 SETTINGS = {
     "image_size": (SIDE, SIDE),
     "encoder_args": {"depth": 1, "dim": 16},
+    "reconstruction": "descriptors",
     "density_args": {"num_components": 32},
     "epochs": 1,
 }
