@@ -46,15 +46,27 @@ class Entry:
 ENTRIES = {
     "VmpfdAd": Entry(
         "VmpfdAd",
+        {"image_size": (64, 64), "density_args": {"num_components": 256}, "epochs": 2},
+        {
+            "map_weights": (0.8, 0.2),
+            "density_args": {"scales": [{"level": 1, "num_components": 256}]},
+            "reconstruction_args": {"sides": [2]},
+        },
+        0.8,
+        {"density_args": {"sigma": 1.0}},
+    ),
+    "VmpfdAd-vim": Entry(
+        "VmpfdAd",
         {
             "image_size": (64, 64),
             "encoder_args": {"depth": 1, "dim": 32},
             "density_args": {"num_components": 256},
+            "reconstruction": "descriptors",
             "epochs": 2,
         },
-        {"map_weights": (0.8, 0.2), "density_args": {"num_components": 256, "scales": [1]}},
+        {"map_weights": (0.8, 0.2), "reconstruction_args": {"code": 8}},
         0.8,
-        {"density_args": {"sigma": 1.0}},
+        {"encoder_args": {"width": 3}},
     ),
     "VmpfdAd-paper": Entry(
         "VmpfdAd",
@@ -66,6 +78,8 @@ ENTRIES = {
             "density": "predicted",
             "density_args": {"target": "self", "num_components": 3, "sigma_floor": 0.001, "train_cells": None},
             "reconstruction": "pixels",
+            "map_weights": (0.5, 0.5),
+            "image_score": "map",
             "lr_schedule": "constant",
             "epochs": 2,
         },

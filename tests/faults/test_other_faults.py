@@ -184,7 +184,7 @@ speed: {warmup: 1, repeats: 2, batch_size: 2, batch_repeats: 1}
 models:
   - label: VmpfdAd
     model: VmpfdAd
-    args: {image_size: [64, 64], encoder_args: {depth: 1, dim: 16}, density_args: {num_components: 32}, seed: "{seed}"}
+    args: {image_size: [64, 64], density_args: {num_components: 32}, seed: "{seed}"}
 datasets:
   - name: Tiny
     data: Folder

@@ -35,6 +35,7 @@ from .post_processor import RankPreservingPostProcessor
 from .rebuild import adopt
 from .recipe import apply_recipe_length, wants_recipe_length
 from .unseeded_split import warn_of_unseeded_split
+from .without_gradients import take_model_without_gradients
 
 logger = logging.getLogger(__name__)
 
@@ -141,6 +142,7 @@ class CalibratedMixin(InterfaceMixin):
         if self.chooses_image_size:
             self._choose_image_size()
         warn_of_unseeded_split(getattr(self.trainer, "datamodule", None))
+        take_model_without_gradients(self.trainer, self)
         train_on(self.trainer, self._learnt_only)
 
     def _choose_image_size(self) -> None:
