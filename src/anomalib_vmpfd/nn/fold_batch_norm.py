@@ -24,8 +24,10 @@ def fold_batch_norms(network: nn.Module, example: Tensor) -> nn.Module:
         example (Tensor): An input.
 
     Returns:
-        nn.Module: The copy; the network itself where a convolution feeds more than its batch norm.
+        nn.Module: The copy; the network itself where there is no batch norm or a convolution feeds more than its own.
     """
+    if not _batch_norms(network):
+        return network
     with torch.autocast(example.device.type, enabled=False):
         return _folded(network, example) if _can_be_folded(network, example) else network
 
