@@ -29,7 +29,7 @@ demo: $(STAMP)
 	@echo "Checkpoint: results/VmpfdAd/SampleParts/washer/latest/weights/lightning/model.ckpt"
 
 test: $(STAMP)
-	# a process a core, of one thread each: two processes of two threads on two cores wait for each other all day
+	# a process a core, of one thread each: two processes of two threads on two cores slow each other down tenfold
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-isa: $(STAMP)

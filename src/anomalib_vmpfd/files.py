@@ -1,7 +1,7 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Files that are whole or not there, whatever happens while they are written."""
+"""Atomic writing of files."""
 
 import os
 from pathlib import Path

@@ -3,12 +3,14 @@
 
 """Exports of every model through anomalib's engine answer as the model does, in all of its inferencers."""
 
+from pathlib import Path
+
 import numpy as np
 import onnxruntime
 import pytest
 import torch
 from anomalib.data.utils import read_image
-from anomalib.deploy import OpenVINOInferencer, TorchInferencer
+from anomalib.deploy import CompressionType, OpenVINOInferencer, TorchInferencer
 
 pytestmark = pytest.mark.numeric
 
@@ -72,3 +74,16 @@ def test_openvino_in_float32(exported, monkeypatch):
     answers = inferencer.model(images.numpy())
     agree([answers[name] for name in OUTPUTS], expected)
     agree_on_files(inferencer, files, expected)
+
+
+def test_onnx_is_one_file(exported):
+    trained, folder, *_ = exported
+    path = trained.engine.export(trained.model, "onnx", folder / "alone")
+    assert [file.name for file in Path(path).parent.iterdir()] == [Path(path).name]
+
+
+@pytest.mark.parametrize("kind", ["int8_ptq", CompressionType.INT8])
+def test_eight_bits_are_refused_by_name(exported, kind):
+    trained, folder, *_ = exported
+    with pytest.raises(ValueError, match=r"(?i)int8.*not supported"):
+        trained.model.to_openvino(folder, compression_type=kind)

@@ -69,6 +69,20 @@ def test_a_trained_reconstruction_of_descriptors_comes_back_from_checkpoint_and_
     assert np.abs(seen.reshape(expected.shape) - expected.numpy()).max() < 1e-3 * np.ptp(expected.numpy())
 
 
+@pytest.mark.parametrize("side", [96, 256], ids=["other", "default-by-hand"])
+def test_an_image_size_that_contradicts_the_checkpoint_names_both(trained, side, tmp_path):
+    _, runner, data = trained
+    checkpoint, message = (
+        runner.trainer.checkpoint_callback.best_model_path,
+        rf"image_size=\[{side}, {side}\].*\[64, 64\]",
+    )
+    with pytest.raises(ValueError, match=message):
+        VmpfdAd.load_from_checkpoint(checkpoint, image_size=(side, side))
+    with pytest.raises(ValueError, match=message):
+        tiny.engine(tmp_path).test(VmpfdAd(image_size=(side, side)), datamodule=data, ckpt_path=checkpoint)
+    VmpfdAd.load_from_checkpoint(checkpoint, image_size=(64, 64), visualizer=False)
+
+
 def grey_normals(folder: Path, count: int, size: tuple[int, int] = (80, 60)) -> Path:
     generator = np.random.default_rng(0)
     (folder / "good").mkdir(parents=True)

@@ -77,7 +77,7 @@ def test_the_readmes_command_is_the_papers_protocol(cli: AnomalibCLI, monkeypatc
     assert (network.encoder.reads, len(network.encoder.network.layers)) == ("pixels", 4)
     assert network.density.target == "self"
     assert network.reconstruction.lambda_mse == 5.0
-    assert network.fusion.weights == (0.5, 0.5)
+    assert (network.map_weights, network.image_score) == ((0.5, 0.5), "map")
 
 
 def test_one_argument_of_a_part_may_differ_from_the_config(cli: AnomalibCLI, monkeypatch: pytest.MonkeyPatch) -> None:

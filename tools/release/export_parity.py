@@ -19,7 +19,6 @@ torch        ``TorchInferencer``
 torch-bf16   the same under ``torch.autocast``, as ``precision="bf16-mixed"`` does
 onnxruntime  ONNX Runtime
 openvino     ``OpenVINOInferencer``, in float32 on every processor
-int8         the same with weights and activations in eight bits, calibrated on the validation images
 ===========  =========================================================================================================
 
 ``map_difference`` is the largest difference of a map over the range of the reference's map of that image,
@@ -42,7 +41,7 @@ import onnxruntime
 import torch
 from anomalib.data import AnomalibDataModule
 from anomalib.data.utils import read_image
-from anomalib.deploy import CompressionType, ExportType, OpenVINOInferencer, TorchInferencer
+from anomalib.deploy import ExportType, OpenVINOInferencer, TorchInferencer
 from anomalib.engine import Engine
 from jsonargparse import ArgumentParser
 
@@ -50,13 +49,11 @@ from anomalib_vmpfd import VmpfdAd, register
 from anomalib_vmpfd.benchmark.run.environment import describe
 
 ROOT = Path(__file__).parents[2]
-BACKENDS = ("torch", "torch-bf16", "onnxruntime", "openvino", "int8")
+BACKENDS = ("torch", "torch-bf16", "onnxruntime", "openvino")
 Answer = tuple[np.ndarray, bool]
 
 
-def exported(
-    checkpoint: Path, datamodule: AnomalibDataModule, backends: Sequence[str], folder: Path
-) -> dict[str, Callable]:
+def exported(checkpoint: Path, backends: Sequence[str], folder: Path) -> dict[str, Callable]:
     """Export the checkpoint and return what each backend answers to an image ``(3, H, W)``: its map and its verdict."""
     engine = Engine(default_root_dir=folder, accelerator="cpu", logger=False)
     model = VmpfdAd.load_from_checkpoint(checkpoint)
@@ -83,24 +80,16 @@ def exported(
             return anomaly_map[0, 0], bool(label)
 
         predict["onnxruntime"] = by_onnxruntime
-    for backend in ("openvino", "int8"):
-        if backend in backends:
-            path = engine.export(
-                model,
-                ExportType.OPENVINO,
-                folder / backend,
-                ckpt_path=checkpoint,
-                compression_type=CompressionType.INT8_PTQ if backend == "int8" else None,
-                datamodule=datamodule,
-            )
-            # without the hint OpenVINO computes in bf16 where the processor can
-            inferencer = OpenVINOInferencer(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    if "openvino" in backends:
+        path = engine.export(model, ExportType.OPENVINO, folder, ckpt_path=checkpoint)
+        # without the hint OpenVINO computes in bf16 where the processor can
+        inferencer = OpenVINOInferencer(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
-            def by_openvino(image: torch.Tensor, inferencer: OpenVINOInferencer = inferencer) -> Answer:
-                seen = inferencer.predict(image.permute(1, 2, 0).numpy())
-                return seen.anomaly_map.reshape(seen.anomaly_map.shape[-2:]), bool(np.squeeze(seen.pred_label))
+        def by_openvino(image: torch.Tensor) -> Answer:
+            seen = inferencer.predict(image.permute(1, 2, 0).numpy())
+            return seen.anomaly_map.reshape(seen.anomaly_map.shape[-2:]), bool(np.squeeze(seen.pred_label))
 
-            predict[backend] = by_openvino
+        predict["openvino"] = by_openvino
     return {backend: predict[backend] for backend in backends}
 
 
@@ -173,7 +162,7 @@ def main() -> None:
     logging.getLogger("nncf").setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as name:
         expected = reference(arguments.checkpoint, datamodule, Path(name))
-        predict = exported(arguments.checkpoint, datamodule, arguments.backends, Path(name))
+        predict = exported(arguments.checkpoint, arguments.backends, Path(name))
         rows = compare(arguments.name, expected, predict)
     write(arguments.output, arguments.name, rows)
     for row in rows:

@@ -6,8 +6,8 @@
     python tools/release/fill_tables.py            fill them
     python tools/release/fill_tables.py --check    fail where a page is not what the result files say
 
-A marker is ``<!-- name -->``, closed by ``<!-- /name -->``: ``results``, ``ablation``, ``limits``, ``shapes`` and
-``robustness`` come from the suites side_by_side, development, limits, shapes and robustness, ``speed`` from
+A marker is ``<!-- name -->``, closed by ``<!-- /name -->``: ``results``, ``ablation``, ``shapes`` and
+``robustness`` come from the suites side_by_side, development, shapes and robustness, ``speed`` from
 ``results/speed/latency.csv`` and ``growth`` from ``scan_growth.csv``.
 """
 
@@ -181,7 +181,6 @@ def main() -> None:
     sources: dict[str, tuple[str, Callable[[pd.DataFrame], str]]] = {
         "results": ("side_by_side/results.csv", partial(accuracy, "side_by_side", published=True)),
         "ablation": ("development/results.csv", partial(accuracy, "development")),
-        "limits": ("limits/results.csv", partial(accuracy, "limits")),
         "shapes": ("shapes/results.csv", partial(accuracy, "shapes")),
         "robustness": ("robustness/results.csv", robustness),
         "speed": ("speed/latency.csv", speed),

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Checkpoints that are whole, and that say so when they are not."""
+"""Atomic, checksummed checkpoints."""
 
 import io
 import pickle  # noqa: S403, only for the name of its error

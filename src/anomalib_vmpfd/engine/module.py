@@ -85,7 +85,7 @@ class CalibratedMixin(InterfaceMixin):
         """
 
     def score_learnt(self, images: LearntImages, *, thresholds: bool) -> None:
-        """Judge learnt images by what was learnt from the others; called before the first step of every fit.
+        """Score learnt images by what was learnt from the others; called before the first step of every fit.
 
         Args:
             images (LearntImages): The images that were learnt from.

@@ -56,7 +56,7 @@ class NormalImages:
             msg = "There is no normal image among the training data; this model learns from normal images."
             raise ValueError(msg)
         held = {normal[position] for position in held_out_indices(len(normal), held_out, seed)}
-        if not held and held_out:
+        if len(normal) < MIN_IMAGES_TO_HOLD_OUT:
             logger.warning(
                 f"Only {len(normal)} training images: none is held out, and maps and thresholds are calibrated on the "
                 f"images that the model learns. Give at least {MIN_IMAGES_TO_HOLD_OUT} normal images.",

@@ -24,9 +24,10 @@ def fold_batch_norms(network: nn.Module, example: Tensor) -> nn.Module:
         example (Tensor): An input.
 
     Returns:
-        nn.Module: The copy; the network itself where there is no batch norm or a convolution feeds more than its own.
+        nn.Module: The copy; the network itself where a convolution feeds more than its batch norm, or there is none.
     """
     if not _batch_norms(network):
+        # a PDN takes seconds to be probed in float64
         return network
     with torch.autocast(example.device.type, enabled=False):
         return _folded(network, example) if _can_be_folded(network, example) else network

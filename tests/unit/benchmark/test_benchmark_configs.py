@@ -50,10 +50,14 @@ def test_a_suite_covers_its_published_table(name, dataset):
 
 
 def test_paper_and_default_differ_by_their_presets_alone():
-    models = {model.label: model for model in load_suite(FOLDER / "side_by_side.yaml").models}
-    assert models["VmpfdAd"].model == models["VmpfdAd-paper"].model == "anomalib_vmpfd.VmpfdAd"
-    assert models["VmpfdAd-paper"].args["descriptor_args"]["grid"] == 8
-    assert models["VmpfdAd-paper"].data_args["train_batch_size"] == 48
+    ours = load_suite(FOLDER / "side_by_side.yaml")
+    paper = load_suite(FOLDER / "paper.yaml")
+    (model,) = paper.models
+    assert model.model == ours.models[0].model == "anomalib_vmpfd.VmpfdAd"
+    assert model.args["descriptor_args"]["grid"] == 8
+    assert model.data_args["train_batch_size"] == 48
+    assert paper.trainer["max_epochs"] == 200
+    assert [each.categories for each in paper.datasets] == [each.categories for each in ours.datasets]
 
 
 def test_side_by_side_finds_the_real_sets_whole(real_data):

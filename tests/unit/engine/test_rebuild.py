@@ -13,7 +13,7 @@ TRAINED = {
     "image_size": (64, 96),
     "encoder_args": {"dim": 16, "depth": 1},
     "reconstruction": "descriptors",
-    "density_args": {"num_components": 16, "scales": [1], "smoothing": 2.0},
+    "density_args": {"num_components": 16, "scales": [{"level": 0, "num_components": 16}], "smoothing": 2.0},
     "map_weights": (0.6, 0.4),
     "held_out": 0.2,
     "lr": 5e-3,
@@ -47,8 +47,8 @@ def test_arguments_that_were_not_given_become_those_of_the_checkpoint(trained, g
         name: TRAINED[name] for name in ("held_out", "lr", "epochs", "seed")
     }
     assert model.image_size == (64, 96)
-    assert model.model.fusion.weights == (0.6, 0.4)
-    assert model.model.density.scales == (1,)
+    assert model.model.map_weights == (0.6, 0.4)
+    assert [scale.num_components for scale in model.model.density.scales] == [16]
     assert tuple(model.input_size) == (64, 96), "the pre-processor comes along"
     images = torch.rand(2, 3, 80, 80)
     with torch.inference_mode():
@@ -72,7 +72,7 @@ def test_the_model_stays_in_the_mode_and_leaves_the_users_generator_alone(traine
         ({"map_weights": (0.9, 0.1)}, r"map_weights=\[0.9, 0.1\] was given, .* trained with \[0.6, 0.4\]"),
         (
             {"density_args": {"num_components": 32}},
-            r"density_args=\{'num_components': 32\} was given, .*'scales': \[1\]",
+            r"density_args=\{'num_components': 32\} was given, .*'scales': \[\{'level': 0",
         ),
         ({"reconstruction": None}, "reconstruction=None was given, the checkpoint was trained with descriptors"),
         ({"lr": 1.0}, "lr=1.0 was given, the checkpoint was trained with 0.005"),

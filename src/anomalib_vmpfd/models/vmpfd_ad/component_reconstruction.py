@@ -80,19 +80,33 @@ class ComponentReconstruction(Branch):
     @torch.no_grad()
     def score_left_out(self, normals: Normals) -> Scores:
         """Errors by the components of the other nine tenths of the images, which stands in for leaving out each one."""
-        scores = []
-        for rows, each in zip(self._rows(normals.evenly(MAX_IMAGES)), self.maps, strict=True):
-            products = rows.double() @ rows.double().T
-            left_out = rows.new_empty(len(rows), *each.locations.mean.shape)
-            folds = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0)) % min(FOLDS, len(rows))
-            for fold in range(min(FOLDS, len(rows))):
-                out = folds == fold
-                rest = out if out.all() else ~out
-                learnt = rows[rest]
-                components = principal_components(learnt, _count(learnt, self.code), products[rest][:, rest])
-                left_out[out] = _error(rows[out], components, each.locations.mean.shape)
-            scores.append(left_out)
-        return tuple(scores)
+        learnt = normals.evenly(MAX_IMAGES)
+        crossed = tuple(
+            self._cross_fitted(rows, each.locations.mean.shape)
+            for rows, each in zip(self._rows(learnt), self.maps, strict=True)
+        )
+        if len(learnt) == len(normals):
+            return crossed
+        # the others are new to the components
+        batches = [(self.score(features), numbers) for features, numbers in normals]
+        scores = tuple(map(torch.cat, zip(*(seen for seen, _ in batches), strict=True)))
+        known = torch.isin(torch.cat([n for _, n in batches]), torch.cat([n for _, n in learnt]))
+        for each, left_out in zip(scores, crossed, strict=True):
+            each[known] = left_out
+        return scores
+
+    def _cross_fitted(self, rows: Tensor, shape: tuple[int, int]) -> Tensor:
+        """Errors of rows ``(N, C h w)``, a tenth of them after the other by the components of the rest."""
+        products = rows.double() @ rows.double().T
+        left_out = rows.new_empty(len(rows), *shape)
+        folds = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0)) % min(FOLDS, len(rows))
+        for fold in range(min(FOLDS, len(rows))):
+            out = folds == fold
+            rest = out if out.all() else ~out
+            learnt = rows[rest]
+            components = principal_components(learnt, _count(learnt, self.code), products[rest][:, rest])
+            left_out[out] = _error(rows[out], components, shape)
+        return left_out
 
     def score(self, features: Features) -> Scores:
         """Root mean square error of every square, ``(B, h, w)``, for each side."""

@@ -37,7 +37,7 @@ from anomalib_vmpfd.engine.optim import LrSchedule, adamw
 from anomalib_vmpfd.engine.post_processor import Threshold
 
 from .build import DEFAULT_MAP_WEIGHTS, build_model
-from .torch_model import ImageScore, RawScores, VmpfdAdModel, concatenated
+from .torch_model import ImageScore, RawScores, VmpfdAdModel
 
 DEFAULT_IMAGE_SIZE = (256, 256)
 
@@ -224,7 +224,7 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
         if self._left_out.keys() == self.model.branches.keys():
             return self.model.calibrate(self._left_out, self.map_quantiles)
         # no image is judged by its own prototypes
-        return self.model.calibrate({**concatenated(observed), **self._left_out}, self.map_quantiles)
+        return self.model.calibrate({**_concatenated(observed), **self._left_out}, self.map_quantiles)
 
     def describe(self, batch: Batch) -> tuple[Tensor, ...] | None:
         """Descriptors of a batch, from the cache where it has them; ``None`` where nothing reads them."""
@@ -258,3 +258,9 @@ class _LearntFeatures:
 
     def evenly(self, count: int) -> "_LearntFeatures":
         return _LearntFeatures(self._module, self._images.evenly(count))
+
+
+def _concatenated(batches: Iterable[RawScores]) -> RawScores:
+    """Raw scores of several batches as those of one."""
+    seen = list(batches)
+    return {name: tuple(map(torch.cat, zip(*(batch[name] for batch in seen), strict=True))) for name in seen[0]}

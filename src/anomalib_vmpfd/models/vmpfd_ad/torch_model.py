@@ -8,7 +8,7 @@ of Image and Graphics 30(10), 2025, https://doi.org/10.11834/jig.240594. The num
 in this package are those of the paper.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import torch
@@ -22,6 +22,7 @@ from anomalib_vmpfd.nn.patch_descriptor import PatchDescriptor
 from .encoder import TokenEncoder
 
 RawScores = Mapping[str, Scores]
+Descriptors = tuple[Tensor, ...]
 ImageScore = Literal["branches", "map"]
 # normals whose maps are in memory together while they are calibrated on
 MAPS_AT_ONCE = 16
@@ -63,37 +64,32 @@ class VmpfdAdModel(nn.Module):
     @property
     def branches(self) -> dict[str, Branch]:
         """The branches that are there, by the paper's names of their maps."""
-        named = {"lam": self.density, "gam": self.reconstruction}
-        return {name: branch for name, branch in named.items() if branch is not None}
+        named = (("lam", self.density), ("gam", self.reconstruction))
+        return {name: branch for name, branch in named if branch is not None}
 
     @property
     def needs_descriptors(self) -> bool:
         """Whether anything here reads the frozen descriptor."""
-        if self.density is not None or (self.encoder is not None and self.encoder.reads == "descriptors"):
-            return True
-        return self.reconstruction is not None and not self.reconstruction.reads_encoder
+        return self.density is not None or self.encoder is None or self.encoder.reads == "descriptors"
 
     @property
     def leaves_one_out(self) -> bool:
         """Whether every branch can judge an image that it learnt as if it were new, so that none need be held out."""
         return all(branch.leaves_one_out for branch in self.branches.values())
 
-    def features(
-        self, images: Tensor | None, descriptors: tuple[Tensor, ...] | None = None, encode: bool = True
-    ) -> Features:
+    def features(self, images: Tensor | None, descriptors: Descriptors | None = None, encode: bool = True) -> Features:
         """What the branches look at.
 
         Args:
             images (Tensor | None): Images in [0, 1] of shape ``(B, 3, H, W)``; not needed where descriptors are given
                 and no pixel is encoded.
-            descriptors (tuple[Tensor, ...] | None): What :meth:`PatchDescriptor.describe` gave for them, where it is
-                known.
+            descriptors (Descriptors | None): What :meth:`PatchDescriptor.describe` gave for them, where it is known.
             encode (bool): Run the encoder, too.
 
         Returns:
             Features: Descriptors, the encoder's target and its features.
         """
-        normalized: tuple[Tensor, ...] = ()
+        normalized: Descriptors = ()
         if self.needs_descriptors:
             normalized = self.descriptor.normalize(descriptors or self.descriptor.describe(images))
         readable = self.encoder is not None and (images is not None or self.encoder.reads == "descriptors")
@@ -101,15 +97,12 @@ class VmpfdAdModel(nn.Module):
         encoded = self.encoder(target) if self.encoder is not None and encode else None
         return Features(images, normalized, target, encoded)
 
-    def forward(
-        self, images: Tensor, descriptors: tuple[Tensor, ...] | None = None
-    ) -> dict[str, Tensor] | InferenceBatch:
+    def forward(self, images: Tensor, descriptors: Descriptors | None = None) -> dict[str, Tensor] | InferenceBatch:
         """Compute the terms of the loss in training, scores and maps in evaluation.
 
         Args:
             images (Tensor): Images in [0, 1] of shape ``(B, 3, H, W)``.
-            descriptors (tuple[Tensor, ...] | None): What :meth:`PatchDescriptor.describe` gave for them, where it is
-                known.
+            descriptors (Descriptors | None): What :meth:`PatchDescriptor.describe` gave for them, where it is known.
 
         Returns:
             dict[str, Tensor] | InferenceBatch: In training the weighted terms of equation 8, scalars: ``nll``, ``mse``
@@ -122,14 +115,13 @@ class VmpfdAdModel(nn.Module):
             return {name: term for each in terms for name, term in each.items()}
         scores = self.score(images, descriptors)
         tam = self.total_map(self.maps(scores))
-        image = sum_of([branch.image_score(scores[name]) for name, branch in self.branches.items()])
-        image = image if self.image_score == "branches" else tam.amax((1, 2, 3))
         # what cannot be judged, as an image that is not finite, must not pass as normal
-        return InferenceBatch(
-            pred_score=bounded(image).nan_to_num(nan=1.0), anomaly_map=bounded(tam).nan_to_num(nan=1.0)
+        score, anomaly_map = (
+            bounded(seen).nan_to_num(nan=1.0) for seen in (self.total_score(self.image_scores(scores), tam), tam)
         )
+        return InferenceBatch(pred_score=score, anomaly_map=anomaly_map)
 
-    def score(self, images: Tensor, descriptors: tuple[Tensor, ...] | None = None) -> RawScores:
+    def score(self, images: Tensor, descriptors: Descriptors | None = None) -> RawScores:
         """Raw scores of every branch, before any calibration; arguments as those of :meth:`forward`."""
         features = self.features(images, descriptors)
         return {name: branch.score(features) for name, branch in self.branches.items()}
@@ -138,11 +130,19 @@ class VmpfdAdModel(nn.Module):
         """LAM and GAM, ``(B, 1, H, W)`` each, with 0 and 1 at the quantiles of normals."""
         return {name: branch.anomaly_map(scores[name]) for name, branch in self.branches.items()}
 
+    def image_scores(self, scores: RawScores) -> list[Tensor]:
+        """Image scores of the branches, ``(B,)`` each."""
+        return [branch.image_score(scores[name]) for name, branch in self.branches.items()]
+
     def total_map(self, maps: Mapping[str, Tensor]) -> Tensor:
         """TAM, the weighted sum of LAM and GAM, ``(B, 1, H, W)``, equations 17 and 20."""
         if len(maps) == 1:
             return next(iter(maps.values()))
         return self.map_weights[0] * maps["lam"] + self.map_weights[1] * maps["gam"]
+
+    def total_score(self, image_scores: list[Tensor], tam: Tensor) -> Tensor:
+        """Image score ``(B,)``, equation 21 or the sum of the branches'."""
+        return sum(image_scores[1:], image_scores[0]) if self.image_score == "branches" else tam.amax((1, 2, 3))
 
     @torch.no_grad()
     def calibrate(self, scores: RawScores, map_quantiles: tuple[float, float]) -> Iterator[InferenceBatch]:
@@ -155,13 +155,12 @@ class VmpfdAdModel(nn.Module):
         Yields:
             InferenceBatch: Scores and maps of these images as if they were new, to take thresholds from.
         """
-        parts = [branch.calibrate(scores[name], map_quantiles) for name, branch in self.branches.items()]
-        image = sum_of(parts)
-        for start in range(0, len(image), MAPS_AT_ONCE):
+        left_out = [branch.calibrate(scores[name], map_quantiles) for name, branch in self.branches.items()]
+        for start in range(0, len(left_out[0]), MAPS_AT_ONCE):
             part = slice(start, start + MAPS_AT_ONCE)
             tam = self.total_map(self.maps({name: tuple(s[part] for s in each) for name, each in scores.items()}))
-            seen = image[part] if self.image_score == "branches" else tam.amax((1, 2, 3))
-            yield InferenceBatch(pred_score=bounded(seen), anomaly_map=bounded(tam))
+            score = self.total_score([each[part] for each in left_out], tam)
+            yield InferenceBatch(pred_score=bounded(score), anomaly_map=bounded(tam))
 
     @torch.no_grad()
     def explain(self, images: Tensor) -> dict[str, Tensor]:
@@ -172,25 +171,11 @@ class VmpfdAdModel(nn.Module):
 
         Returns:
             dict[str, Tensor]: ``lam`` and ``gam``, calibrated, and ``tam``, all ``(B, 1, H, W)`` with 0 and 1 at the
-            calibration quantiles; ``score``, ``(B,)``; the panels of the branches, as ``reconstruction`` in [0, 1],
-            ``(B, 3, H, W)``. Those of a branch that is left out are missing.
+            calibration quantiles; ``score``, ``(B,)``; the panels of the branches, as ``reconstruction``.
         """
         features = self.features(images)
         scores = {name: branch.score(features) for name, branch in self.branches.items()}
         maps = self.maps(scores)
         panels = {name: picture for each in self.branches.values() for name, picture in each.panels(features).items()}
         tam = self.total_map(maps)
-        image = sum_of([branch.image_score(scores[name]) for name, branch in self.branches.items()])
-        score = image if self.image_score == "branches" else tam.amax((1, 2, 3))
-        return {**maps, **panels, "tam": tam, "score": score}
-
-
-def concatenated(batches: Iterable[RawScores]) -> RawScores:
-    """Raw scores of several batches as those of one."""
-    seen = list(batches)
-    return {name: tuple(map(torch.cat, zip(*(batch[name] for batch in seen), strict=True))) for name in seen[0]}
-
-
-def sum_of(parts: list[Tensor]) -> Tensor:
-    """Sum of at least one tensor."""
-    return sum(parts[1:], parts[0])
+        return {**maps, **panels, "tam": tam, "score": self.total_score(self.image_scores(scores), tam)}

@@ -32,10 +32,10 @@ def test_pixels_have_the_range_of_tanh_and_descriptors_are_averaged(descriptor):
     pixels = VimTokenEncoder(SIZE, descriptor, reads="pixels", dim=16, depth=0).target(images, None)
     torch.testing.assert_close(pixels, 2 * images - 1)
     described = torch.randn(2, descriptor.channels, *descriptor.grid.shape)
-    tokens = VimTokenEncoder(SIZE, descriptor, dim=16, depth=0).target(images, described)
+    tokens = VimTokenEncoder(SIZE, descriptor, dim=16, depth=0).target(None, (described,))
     torch.testing.assert_close(tokens.mean((2, 3)), described[:, :, :15].mean((2, 3)), atol=0.2, rtol=0)
     constant = torch.full_like(described, 2.5)
-    assert (VimTokenEncoder(SIZE, descriptor, dim=16, depth=0).target(images, constant) == 2.5).all()
+    assert (VimTokenEncoder(SIZE, descriptor, dim=16, depth=0).target(None, (constant,)) == 2.5).all()
 
 
 def test_what_cannot_be_read_is_named(descriptor):

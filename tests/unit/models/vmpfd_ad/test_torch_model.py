@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from anomalib_vmpfd import VmpfdAd
+from anomalib_vmpfd.anomaly.scale import bounded
 from anomalib_vmpfd.models.vmpfd_ad.loss import reconstruction_terms
 from anomalib_vmpfd.models.vmpfd_ad.torch_model import VmpfdAdModel
 
@@ -49,11 +50,16 @@ def test_every_trainable_parameter_gets_a_gradient(images):
         assert not without
 
 
-def test_predictions_are_bounded_and_the_score_is_the_maximum_of_the_map(images):
-    seen = build().eval()(images)
+@pytest.mark.parametrize("image_score", ["map", "branches"])
+def test_predictions_are_bounded_and_the_score_is_the_maximum_of_the_map_or_of_the_branches(image_score, images):
+    model = build(image_score=image_score).eval()
+    seen = model(images)
     assert seen.anomaly_map.shape == (4, 1, 64, 64)
     assert ((seen.anomaly_map > 0) & (seen.anomaly_map < 1)).all()
-    torch.testing.assert_close(seen.pred_score, seen.anomaly_map.amax((1, 2, 3)))
+    scores = model.score(images)
+    of_branches = bounded(sum(branch.image_score(scores[name]) for name, branch in model.branches.items()))
+    expected = seen.anomaly_map.amax((1, 2, 3)) if image_score == "map" else of_branches
+    torch.testing.assert_close(seen.pred_score, expected)
 
 
 def test_descriptors_that_are_known_are_not_computed_again(images, monkeypatch):
@@ -65,15 +71,17 @@ def test_descriptors_that_are_known_are_not_computed_again(images, monkeypatch):
 
 
 def test_calibration_brings_the_quantiles_of_each_branch_to_0_and_1(images):
-    model = build().eval()
+    model = build(image_score="map", map_weights=(0.5, 0.5)).eval()
     with torch.no_grad():
-        parts = [model.score(images[:3]), model.score(images[3:])]
-    predictions = model.calibrate(parts, (0.5, 0.9))
+        scores = model.score(images)
+    (predictions,) = model.calibrate(scores, (0.5, 0.9))
     torch.testing.assert_close(predictions.anomaly_map, model(images).anomaly_map, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(predictions.pred_score, model(images).pred_score, rtol=1e-4, atol=1e-5)
     seen = model.explain(images)
-    for name in ("lam", "gam"):
-        torch.testing.assert_close(seen[name].flatten().quantile(torch.tensor([0.5, 0.9])), torch.tensor([0.0, 1.0]))
+    gam = seen["gam"].flatten().quantile(torch.tensor([0.5, 0.9]))
+    torch.testing.assert_close(gam, torch.tensor([0.0, 1.0]), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(seen["tam"], 0.5 * seen["lam"] + 0.5 * seen["gam"])
+    torch.testing.assert_close(seen["score"], seen["tam"].amax((1, 2, 3)))
     assert seen["reconstruction"].shape == images.shape
 
 

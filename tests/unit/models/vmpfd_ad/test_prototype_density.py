@@ -5,11 +5,11 @@
 
 import pytest
 import torch
+from anomalib_vmpfd.models.vmpfd_ad.density import PredictedMixture, PrototypeDensity
 from torch.nn import functional as F  # noqa: N812
 
 from anomalib_vmpfd import VmpfdAd
 from anomalib_vmpfd.anomaly.branch import Features
-from anomalib_vmpfd.models.vmpfd_ad.density import PredictedMixture, PrototypeDensity
 from anomalib_vmpfd.nn.grid import Axis, Grid
 from anomalib_vmpfd.nn.patch_descriptor import PatchDescriptor
 

@@ -1,0 +1,147 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Maps on the scale of normals, and maxima that are standard scores of normals."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F  # noqa: N812
+
+from anomalib_vmpfd.anomaly import raw_map as module
+from anomalib_vmpfd.anomaly.branch import Branch
+from anomalib_vmpfd.anomaly.raw_map import RawMap
+from anomalib_vmpfd.nn.grid import pixel_grid
+
+pytestmark = pytest.mark.numeric
+QUANTILES = (0.9, 0.995)
+
+
+def raw_map(cells: int = 8, **arguments) -> RawMap:
+    """Cells of four pixels a side."""
+    size = (4 * cells, 4 * cells)
+    return RawMap(pixel_grid(size).pooled((cells, cells)), size, **arguments)
+
+
+def gamma(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).gamma(2.0, size=shape).astype(np.float32))
+
+
+def in_pixels(scores: torch.Tensor) -> torch.Tensor:
+    """Upsampled by torch, ``(B, H, W)``."""
+    return F.interpolate(scores[:, None], scale_factor=4, mode="bilinear", align_corners=False)[:, 0]
+
+
+@pytest.mark.parametrize("quantiles_of", ["cells", "pixels"])
+def test_maps_follow_equations_15_to_20(quantiles_of):
+    normals, probe = gamma(10, 8, 8), gamma(3, 8, 8, seed=1)
+    each = raw_map(quantiles_of=quantiles_of)
+    each.calibrate(normals, QUANTILES)
+    values = normals if quantiles_of == "cells" else in_pixels(normals)
+    start, end = np.quantile(values.numpy(), QUANTILES)
+    expected = (in_pixels(probe) - start) / (end - start)
+    torch.testing.assert_close(each.anomaly_map(probe)[:, 0], expected.float(), rtol=1e-4, atol=1e-4)
+
+
+def test_quantiles_of_pixels_and_cells_are_not_the_same():
+    """Interpolation between cells takes the edge off the largest values."""
+    of_cells, of_pixels = raw_map(), raw_map(quantiles_of="pixels")
+    for each in (of_cells, of_pixels):
+        each.calibrate(gamma(10, 8, 8), QUANTILES)
+    assert of_pixels.quantiles[1] < 0.95 * of_cells.quantiles[1]
+
+
+@pytest.mark.parametrize("quantiles_of", ["cells", "pixels"])
+def test_of_very_many_values_every_few_images_give_the_quantiles(quantiles_of, monkeypatch):
+    monkeypatch.setattr(module, "QUANTILE_CELLS", 64 * (1 if quantiles_of == "cells" else 16) * 50)
+    seen = []
+    monkeypatch.setattr(module, "quantiles", lambda values, q: seen.extend(values) or torch.tensor(q))
+    raw_map(quantiles_of=quantiles_of).calibrate(gamma(150, 8, 8), QUANTILES)
+    assert len(seen[0]) == 50
+
+
+def test_a_map_that_is_the_same_on_all_normals_stays_finite():
+    each = raw_map()
+    seen = each.calibrate(torch.full((4, 8, 8), 0.5), QUANTILES)
+    for values in (seen, each.anomaly_map(torch.full((1, 8, 8), 0.5)), each.image_score(torch.full((1, 8, 8), 0.7))):
+        assert values.isfinite().all()
+
+
+def test_until_it_is_calibrated_a_map_keeps_its_own_scale():
+    scores = gamma(2, 8, 8)
+    torch.testing.assert_close(raw_map().anomaly_map(scores)[:, 0], in_pixels(scores), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(raw_map().image_score(scores), scores.amax((1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("images", "mean", "deviation"),
+    [(10, 0.1, 0.3), (30, 0.1, 0.1), (100, 0.05, 0.05)],
+)
+def test_the_standardised_maximum_of_new_normals_has_mean_0_and_deviation_1(images, mean, deviation):
+    """As that of the learnt images: a sum over maps weighs each alike only then, and thresholds keep their rate.
+
+    By the statistics of all learnt images, their own among them, the mean would be 1.0 with 10 and 0.12 with 100.
+    """
+    torch.manual_seed(0)
+    spread = torch.ones(12, 12)
+    spread[:3] = 5  # a border of high variance
+    own, new = [], []
+    for _ in range(60 if images < 100 else 10):
+        each = raw_map(12)
+        draw = 10 + spread * torch.randn(images + 200, 12, 12)
+        own.append(each.calibrate(draw[:images], QUANTILES))
+        new.append(each.image_score(draw[images:]))
+        assert own[-1].mean().item() == pytest.approx(0, abs=1e-4)
+        assert own[-1].std(unbiased=False).item() == pytest.approx(1, abs=1e-4)
+    assert torch.cat(new).mean().item() == pytest.approx(0, abs=mean)
+    assert torch.stack(new).std(1).mean().item() == pytest.approx(1, abs=deviation)
+
+
+def test_a_learnt_image_is_judged_by_the_locations_of_the_others():
+    """Leave one image out: what one image has of its own must not pass for usual there."""
+    torch.manual_seed(0)
+    normals = torch.randn(12, 8, 8)
+    normals[4, 2, 3] = 30.0
+    each = raw_map()
+    seen, own = each.calibrate(normals, QUANTILES), each.image_score(normals)
+    assert seen.argmax() == 4
+    assert seen[4] - seen.median() > 1.2 * (own[4] - own.median())
+
+
+def test_a_single_normal_image_scores_zero():
+    each = raw_map()
+    scores = gamma(1, 8, 8)
+    torch.testing.assert_close(each.calibrate(scores, QUANTILES), torch.zeros(1))
+    torch.testing.assert_close(each.image_score(scores), torch.zeros(1), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("quantiles_of", ["cells", "pixels"])
+def test_all_that_was_calibrated_comes_back_with_a_checkpoint(quantiles_of):
+    each, again = raw_map(quantiles_of=quantiles_of), raw_map(quantiles_of=quantiles_of)
+    each.calibrate(gamma(6, 8, 8), QUANTILES)
+    again.load_state_dict(each.state_dict())
+    probe = gamma(2, 8, 8, seed=1)
+    torch.testing.assert_close(again.anomaly_map(probe), each.anomaly_map(probe), rtol=0, atol=0)
+    torch.testing.assert_close(again.image_score(probe), each.image_score(probe), rtol=0, atol=0)
+
+
+class Two(Branch):
+    """A branch with a map in the image score and a heavier one that is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maps = torch.nn.ModuleList([raw_map(4), raw_map(8, weight=3.0, in_image_score=False)])
+
+
+def test_the_map_of_a_branch_is_the_weighted_mean_of_its_maps_and_its_score_the_sum_of_those_that_count():
+    branch, normals, probe = Two(), (gamma(9, 4, 4), gamma(9, 8, 8)), (gamma(2, 4, 4, seed=1), gamma(2, 8, 8, seed=1))
+    alone = [raw_map(4), raw_map(8)]
+    expected = [each.calibrate(scores, QUANTILES) for each, scores in zip(alone, normals, strict=True)]
+    # the maps of both sizes are asked for in one size
+    branch.maps[0].to_pixels = alone[0].to_pixels = type(alone[0].to_pixels)(
+        pixel_grid((32, 32)).pooled((4, 4)), pixel_grid((32, 32))
+    )
+    torch.testing.assert_close(branch.calibrate(normals, QUANTILES), expected[0])
+    maps = [each.anomaly_map(scores) for each, scores in zip(alone, probe, strict=True)]
+    torch.testing.assert_close(branch.anomaly_map(probe), (maps[0] + 3 * maps[1]) / 4)
+    torch.testing.assert_close(branch.image_score(probe), alone[0].image_score(probe[0]))
