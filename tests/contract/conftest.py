@@ -3,23 +3,16 @@
 
 """Every check of this folder runs for every entry: a new model is under contract with one entry."""
 
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 from anomalib.data import AnomalibDataModule
-from anomalib.engine import Engine
-from torch import Tensor
+from entries import ENTRIES, Entry
+from trainings import Trained, predictions
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "reliability")]
-
-import tiny  # noqa: E402
-from entries import ENTRIES, Entry  # noqa: E402
-
-from anomalib_vmpfd import SampleParts  # noqa: E402
+import tiny
+from anomalib_vmpfd import SampleParts
 
 
 @pytest.fixture(scope="session", params=ENTRIES, ids=str)
@@ -46,42 +39,21 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., AnomalibDataM
     return lambda **arguments: tiny.data(root, **arguments)
 
 
-def engine(folder: Path, **arguments) -> Engine:
-    """A quiet engine on the CPU."""
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu", "logger": False}
-    return Engine(default_root_dir=folder, **(quiet | {"limit_val_batches": 0} | arguments))
-
-
-def scores(model, datamodule) -> tuple[Tensor, Tensor]:
-    """Scores and labels of the test images by the model's own forward, outside any trainer."""
-    model.eval()
-    datamodule.setup("test")
-    seen, labels = [], []
-    with torch.inference_mode():
-        for batch in datamodule.test_dataloader():
-            seen.append(model(batch.image).pred_score)
-            labels.append(batch.gt_label)
-    return torch.cat(seen), torch.cat(labels)
-
-
-@dataclass
-class Trained:
-    """A model trained after its recipe, and what belongs to it."""
-
-    entry: Entry
-    model: torch.nn.Module
-    engine: Engine
-    data: SampleParts
-    checkpoint: Path
-    metrics: dict[str, float]
-
-
 @pytest.fixture(scope="session")
 def trained(entry: Entry, parts, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """The entry's model, trained after its recipe and tested."""
-    data, model = parts(), entry.build()
-    runner = engine(tmp_path_factory.mktemp("trained"))
+    return train(entry.build(), parts(), tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture(scope="session")
+def other(entry: Entry, few, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A model of arguments that are no defaults, trained on few images and tested."""
+    return train(entry.build(**entry.other), few(), tmp_path_factory.mktemp("other"))
+
+
+def train(model, data: AnomalibDataModule, folder: Path) -> Trained:
+    runner = tiny.engine(folder)
     runner.fit(model, datamodule=data)
-    checkpoint = Path(runner.trainer.checkpoint_callback.best_model_path)
     metrics = runner.test(model, datamodule=data, verbose=False)[0]
-    return Trained(entry, model, runner, data, checkpoint, metrics)
+    predicted = predictions(runner.predict(model, datamodule=data))
+    return Trained(model, runner, data, Path(runner.trainer.checkpoint_callback.best_model_path), metrics, predicted)

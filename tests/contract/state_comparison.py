@@ -7,12 +7,25 @@ import re
 from collections.abc import Mapping
 
 import torch
+from anomalib.models.components import AnomalibModule
 from lightning.pytorch import Callback
-from torch import Tensor
+from torch import Tensor, nn
 
 # Buffers that are set again after training steps, from what the trained branch makes of normal images. Any other buffer
 # that a training changes is an error here until it has its place in this list, and so is a place that nothing needs.
-CALIBRATED = re.compile(r"^post_processor\.|\.quantiles$|\.maximum$|\.locations\.")
+CALIBRATED = re.compile(r"^post_processor\.|\.(quantiles|maximum)$|\.locations\.")
+
+
+def without_batch_norms(model: AnomalibModule) -> AnomalibModule:
+    """Put group norms in place of the trained batch norms, for comparisons of a batch with its parts.
+
+    A batch norm sees the part of a batch that one process or one step has; nothing is wrong if its result differs.
+    """
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.BatchNorm2d) and child.weight.requires_grad:
+                setattr(parent, name, nn.GroupNorm(1, child.num_features))
+    return model
 
 
 class BeforeTraining(Callback):
@@ -51,8 +64,7 @@ def assert_same_training(state: Mapping[str, Tensor], expected: Mapping[str, Ten
     =========== =================================== ==============================================================
     frozen      parameters without a gradient       exactly
     fitted      statistics, prototypes, components  up to rounding
-    calibrated  quantiles, maxima, places,          up to what the trained weights differ
-                thresholds
+    calibrated  quantiles, places, thresholds       up to what the trained weights differ
     trained     parameters with a gradient          in the norm: Adam turns the sign of a gradient near zero into a
                                                     whole step, so single weights may differ
     =========== =================================== ==============================================================

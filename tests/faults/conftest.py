@@ -3,11 +3,6 @@
 
 """Real processes that are killed, starved and doubled; ``tools/release/reliability_report.py`` runs them many times."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "reliability"))
-
 from reliability_fixtures import case, parts
 
 __all__ = ["case", "parts"]

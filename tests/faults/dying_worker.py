@@ -8,10 +8,9 @@ import sys
 from pathlib import Path
 
 from lightning.pytorch import Callback
-
-sys.path.append(str(Path(__file__).parents[1] / "reliability"))
-import tiny
 from processes import EPOCHS
+
+import tiny
 
 
 class Die(Callback):

@@ -3,6 +3,7 @@
 
 """A training that is killed, starved or doubled goes on from a whole checkpoint to the same end."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -10,10 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 from processes import CONTEXT, EPOCHS, PATIENCE, checkpoints, kill_at, limit_file_size, small_disk, train
 
+import tiny
 from anomalib_vmpfd import VmpfdAd
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="uses signals, tmpfs and limits of Linux")
@@ -141,9 +142,9 @@ def test_two_trainings_in_one_results_folder(parts, undisturbed, tmp_path, case)
 def test_a_worker_that_dies_under_ddp_ends_the_training(parts, tmp_path, case):
     results, worker = tmp_path / "results", Path(__file__).with_name("dying_worker.py")
     # the other worker must not wait for ever
-    ended = subprocess.run(
-        [sys.executable, worker, parts, results], check=False, capture_output=True, text=True, timeout=PATIENCE
-    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, worker, parts, results]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE, env=environment)
     assert ended.returncode != 0
     message = next(line for line in reversed(ended.stderr.splitlines()) if "Error" in line)
     (checkpoint, *_) = checkpoints(results)

@@ -8,12 +8,9 @@ import json
 import os
 import pickle
 import shutil
-import sys
 import tempfile
 import zipfile
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 import harness
 import numpy as np

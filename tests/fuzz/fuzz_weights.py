@@ -6,11 +6,8 @@
 import io
 import os
 import pickle
-import sys
 import tempfile
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 import harness
 import torch

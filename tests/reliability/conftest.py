@@ -5,13 +5,10 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))  # also for ``tests/faults``
 
 import tiny
 from reliability_fixtures import case, parts

@@ -4,16 +4,11 @@
 """Seeds, findings and some thousand mutations of the fuzzers in ``tests/fuzz``, in a few seconds."""
 
 import random
-import sys
-from pathlib import Path
-
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "fuzz"))
 
 import fuzz_results
 import fuzz_weights
 import harness
+import pytest
 
 MUTATIONS = 1500
 

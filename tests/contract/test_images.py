@@ -1,13 +1,16 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Every model refuses what would give other scores without a word."""
+"""Every model refuses what would give other scores without a word, and names what it cannot use."""
+
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from anomalib.models import list_models
 
+import tiny
 from anomalib_vmpfd import MODELS
 
 IMAGES = torch.rand(2, 3, 64, 64)
@@ -51,20 +54,31 @@ def test_an_unknown_argument_is_refused_by_name(entry):
         entry.build(**entry.bad_arguments)
 
 
-def test_a_prediction_is_a_picture(trained, sample_root, tmp_path):
-    from conftest import engine
+def test_an_image_that_cannot_be_read_is_named_before_anything_is_learnt(entry, few, tmp_path):
+    root = shutil.copytree(few().root, tmp_path / "data")
+    (root / "good" / "007.png").write_bytes(b"not an image")
+    with pytest.raises(ValueError, match=r"good/007\.png.*[Rr]eplace or remove"):
+        tiny.engine(tmp_path).fit(entry.build(), datamodule=few(root=root))
+    assert not list(tmp_path.rglob("*.ckpt"))
 
-    model = trained.entry.build(visualizer=True)
+
+def test_a_folder_without_normal_images_is_named(entry, tmp_path):
+    (tmp_path / "data" / "good").mkdir(parents=True)
+    with pytest.raises((ValueError, RuntimeError), match="good"):
+        tiny.engine(tmp_path).fit(entry.build(), datamodule=tiny.data(tmp_path / "data"))
+
+
+def test_a_prediction_is_a_picture(entry, trained, sample_root, tmp_path):
     folder = sample_root / "washer" / "test" / "scratch"
-    engine(tmp_path).predict(model, data_path=folder, ckpt_path=trained.checkpoint)
+    model = entry.build(visualizer=True)
+    tiny.engine(tmp_path).predict(model, data_path=folder, ckpt_path=trained.checkpoint)
     assert len(list(tmp_path.rglob("*.png"))) == len(list(folder.iterdir()))
 
 
 def test_what_it_explains_has_the_size_of_the_map(trained):
     if not hasattr(trained.model.model, "explain"):
         pytest.skip("explains nothing")
-    seen = trained.model.explain(np_image := torch.rand(3, 80, 60))
-    assert np_image.ndim == 3
+    seen = trained.model.explain(torch.rand(3, 80, 60))
     for name, value in seen.items():
         assert value.shape[0] == 1, name
         assert name == "score" or value.shape[-2:] == (64, 64), name
