@@ -1,7 +1,7 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What is special to VmpfdAd: its branches and their ablations, its arguments and weights; the contract has the rest."""
+"""What is special to VmpfdAd: branches and their ablations, arguments and weights; the contract has the rest."""
 
 import logging
 from pathlib import Path
