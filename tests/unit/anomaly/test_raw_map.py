@@ -9,7 +9,6 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 
 from anomalib_vmpfd.anomaly import raw_map as module
-from anomalib_vmpfd.anomaly.branch import Branch
 from anomalib_vmpfd.anomaly.raw_map import RawMap
 from anomalib_vmpfd.nn.grid import pixel_grid
 
@@ -123,25 +122,3 @@ def test_all_that_was_calibrated_comes_back_with_a_checkpoint(quantiles_of):
     probe = gamma(2, 8, 8, seed=1)
     torch.testing.assert_close(again.anomaly_map(probe), each.anomaly_map(probe), rtol=0, atol=0)
     torch.testing.assert_close(again.image_score(probe), each.image_score(probe), rtol=0, atol=0)
-
-
-class Two(Branch):
-    """A branch with a map in the image score and a heavier one that is not."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.maps = torch.nn.ModuleList([raw_map(4), raw_map(8, weight=3.0, in_image_score=False)])
-
-
-def test_the_map_of_a_branch_is_the_weighted_mean_of_its_maps_and_its_score_the_sum_of_those_that_count():
-    branch, normals, probe = Two(), (gamma(9, 4, 4), gamma(9, 8, 8)), (gamma(2, 4, 4, seed=1), gamma(2, 8, 8, seed=1))
-    alone = [raw_map(4), raw_map(8)]
-    expected = [each.calibrate(scores, QUANTILES) for each, scores in zip(alone, normals, strict=True)]
-    # the maps of both sizes are asked for in one size
-    branch.maps[0].to_pixels = alone[0].to_pixels = type(alone[0].to_pixels)(
-        pixel_grid((32, 32)).pooled((4, 4)), pixel_grid((32, 32))
-    )
-    torch.testing.assert_close(branch.calibrate(normals, QUANTILES), expected[0])
-    maps = [each.anomaly_map(scores) for each, scores in zip(alone, probe, strict=True)]
-    torch.testing.assert_close(branch.anomaly_map(probe), (maps[0] + 3 * maps[1]) / 4)
-    torch.testing.assert_close(branch.image_score(probe), alone[0].image_score(probe[0]))
