@@ -137,4 +137,4 @@ def _error(rows: Tensor, components: Tensor, shape: tuple[int, int]) -> Tensor:
     with full_float32(rows.device.type):
         rows = rows.float()
         residual = rows - (rows @ components.T) @ components
-        return residual.view(len(rows), -1, *shape).square().mean(1).sqrt()
+        return residual.unflatten(1, (-1, *shape)).square().mean(1).sqrt()

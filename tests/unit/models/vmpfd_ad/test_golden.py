@@ -10,7 +10,6 @@ Whoever changes them on purpose writes them anew, and looks at what changed:
 
 import json
 import os
-import sys
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,8 @@ import numpy as np
 import pytest
 import torch
 
-from anomalib_vmpfd import VmpfdAd
-
-sys.path.insert(0, str(Path(__file__).parents[3] / "reliability"))
 import tiny
+from anomalib_vmpfd import VmpfdAd
 
 pytestmark = pytest.mark.numeric
 

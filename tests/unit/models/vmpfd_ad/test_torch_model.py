@@ -9,7 +9,6 @@ import torch
 from anomalib_vmpfd import VmpfdAd
 from anomalib_vmpfd.anomaly.scale import unbounded
 from anomalib_vmpfd.models.vmpfd_ad import torch_model
-from anomalib_vmpfd.models.vmpfd_ad.lightning_model import _concatenated as concatenated
 from anomalib_vmpfd.models.vmpfd_ad.loss import reconstruction_terms
 from anomalib_vmpfd.models.vmpfd_ad.torch_model import VmpfdAdModel
 
