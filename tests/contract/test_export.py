@@ -55,9 +55,11 @@ def test_torch(exported, monkeypatch):
     agree_on_files(inferencer, files, expected)
 
 
-def test_onnx_runtime_in_any_batch(exported):
+def test_onnx_is_one_file_that_onnx_runtime_reads_in_any_batch(exported):
     trained, folder, _, images, expected = exported
-    session = onnxruntime.InferenceSession(trained.engine.export(trained.model, "onnx", folder))
+    path = Path(trained.engine.export(trained.model, "onnx", folder / "alone"))
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    session = onnxruntime.InferenceSession(path)
     name = session.get_inputs()[0].name
     together = session.run(list(OUTPUTS), {name: images.numpy()})
     agree(together, expected)
@@ -74,12 +76,6 @@ def test_openvino_in_float32(exported, monkeypatch):
     answers = inferencer.model(images.numpy())
     agree([answers[name] for name in OUTPUTS], expected)
     agree_on_files(inferencer, files, expected)
-
-
-def test_onnx_is_one_file(exported):
-    trained, folder, *_ = exported
-    path = trained.engine.export(trained.model, "onnx", folder / "alone")
-    assert [file.name for file in Path(path).parent.iterdir()] == [Path(path).name]
 
 
 @pytest.mark.parametrize("kind", ["int8_ptq", CompressionType.INT8])

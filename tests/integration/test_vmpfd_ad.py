@@ -72,10 +72,8 @@ def test_a_trained_reconstruction_of_descriptors_comes_back_from_checkpoint_and_
 @pytest.mark.parametrize("side", [96, 256], ids=["other", "default-by-hand"])
 def test_an_image_size_that_contradicts_the_checkpoint_names_both(trained, side, tmp_path):
     _, runner, data = trained
-    checkpoint, message = (
-        runner.trainer.checkpoint_callback.best_model_path,
-        rf"image_size=\[{side}, {side}\].*\[64, 64\]",
-    )
+    checkpoint = runner.trainer.checkpoint_callback.best_model_path
+    message = rf"image_size=\[{side}, {side}\].*\[64, 64\]"
     with pytest.raises(ValueError, match=message):
         VmpfdAd.load_from_checkpoint(checkpoint, image_size=(side, side))
     with pytest.raises(ValueError, match=message):
@@ -143,7 +141,10 @@ def test_every_ablation_of_tables_5_to_7_trains(few, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"image_size": (250, 256)}, "250x256 is not a multiple of the patch size 32; use 256x256"),
+        (
+            {"image_size": (250, 256), "reconstruction": "descriptors"},
+            "250x256 is not a multiple of the patch size 32; use 256x256",
+        ),
         ({"descriptor": "pdn_large"}, "Unknown descriptor 'pdn_large'; choose 'pdn_small'"),
         ({"descriptor": "timm/resnet18"}, r"needs descriptor_args\.layers"),
         ({"descriptor": "timm/resnet18", "descriptor_args": {"layers": ["layer9"]}}, "no stages layer9.*layer2"),
@@ -154,11 +155,11 @@ def test_every_ablation_of_tables_5_to_7_trains(few, tmp_path):
         ({"descriptor": "pdn_small", "descriptor_args": {"layers": ["conv1"]}}, "has one output"),
         (
             {"density": "predicted", "density_args": {"features": "all"}},
-            "Unknown features='all' in density_args; choose one of 'fused'",
+            "Unknown density_args.features='all'; choose one of 'fused'",
         ),
         (
             {"density_args": {"target": "self"}},
-            "density_args has no 'target' where density='prototypes'; it takes num_comp",
+            "density_args has no 'target' where density='prototypes'; it takes scales, num_comp",
         ),
     ],
 )
