@@ -104,5 +104,7 @@ def test_what_is_written_down_tells_one_model_from_another():
     known = json.loads(GOLDEN.read_text(encoding="utf-8"))
     assert known.keys() == MODELS.keys()
     for one, other in combinations(known, 2):
-        different = ~np.isclose(known[one]["score"], known[other]["score"], rtol=10 * TOLERANCE, atol=10 * TOLERANCE)
-        assert different.sum() >= len(different) // 2, f"{one} and {other} could be the same"
+        scores, others = (np.array([known[name][kind] for kind in ("score", "map")]) for name in (one, other))
+        different = ~np.isclose(scores, others, rtol=10 * TOLERANCE, atol=10 * TOLERANCE)
+        # two encoders over the same components may agree on whole images
+        assert different.sum(1).max() >= scores.shape[1] // 2, f"{one} and {other} could be the same"
