@@ -30,7 +30,7 @@ from .image_range import check_images_in_unit_range
 from .image_shape import size_of_shape
 from .interface import InterfaceMixin
 from .learnt_data import LearntImages, read, train_on
-from .normal_images import NormalImages
+from .normal_images import NormalImages, image_ratio
 from .post_processor import RankPreservingPostProcessor
 from .rebuild import adopt
 from .recipe import apply_recipe_length, wants_recipe_length
@@ -148,8 +148,7 @@ class CalibratedMixin(InterfaceMixin):
     def _choose_image_size(self) -> None:
         """As many pixels as 256 x 256, in the shape of the training images."""
         loader = self.trainer.fit_loop._data_source.dataloader()  # noqa: SLF001
-        images = NormalImages(loader, 0.0, self.seed)
-        size = size_of_shape(images.usual_ratio, 256 * 256)
+        size = size_of_shape(image_ratio(loader), 256 * 256)
         self._chose_image_size = True
         if size == tuple(self.input_size or ()):
             self.hparams["image_size"] = size

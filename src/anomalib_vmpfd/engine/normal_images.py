@@ -41,12 +41,7 @@ class NormalImages:
     """
 
     def __init__(self, loader: DataLoader, held_out: float, seed: int) -> None:
-        if not isinstance(loader, DataLoader) or not hasattr(loader.dataset, "__len__"):
-            msg = (
-                "The training data must be one DataLoader over a data set with a length, as normal images are held out "
-                f"by their index; got {type(getattr(loader, 'dataset', loader)).__name__}."
-            )
-            raise ValueError(msg)
+        _check(loader)
         self._loader = loader
         anomalous = _labelled_anomalous(loader.dataset)
         if anomalous:
@@ -68,17 +63,7 @@ class NormalImages:
     @property
     def paths(self) -> list[str]:
         """Files of the training images; none where the data set does not tell."""
-        samples = getattr(self._loader.dataset, "samples", None)
-        return [] if samples is None or "image_path" not in samples else [str(path) for path in samples["image_path"]]
-
-    @property
-    def usual_ratio(self) -> float:
-        """Height over width of the images."""
-        ratio = usual_ratio(self.paths)
-        if ratio is None:
-            height, width = self._loader.dataset[self.learnt[0]].image.shape[-2:]
-            ratio = height / width
-        return ratio
+        return _paths(self._loader.dataset)
 
     def warn_if_squeezed(self, image_size: tuple[int, int]) -> None:
         """Tell of a better size where this one distorts the images."""
@@ -171,6 +156,30 @@ def _in_whole_batches(loader: DataLoader) -> bool:
     shuffles = type(sampler) is RandomSampler and not sampler.replacement and len(sampler) == len(loader.dataset)
     # a batch sampler of a user's own leaves the batch size open; exact types, as what it would do is not known
     return loader.batch_size is not None and (shuffles or type(sampler) is SequentialSampler)
+
+
+def image_ratio(loader: DataLoader) -> float:
+    """Height over width of the images of a data loader, the median of some of their files, else of the first image."""
+    _check(loader)
+    ratio = usual_ratio(_paths(loader.dataset))
+    if ratio is None:
+        height, width = loader.dataset[0].image.shape[-2:]
+        ratio = height / width
+    return ratio
+
+
+def _check(loader: DataLoader) -> None:
+    if not isinstance(loader, DataLoader) or not hasattr(loader.dataset, "__len__"):
+        msg = (
+            "The training data must be one DataLoader over a data set with a length, as normal images are held out "
+            f"by their index; got {type(getattr(loader, 'dataset', loader)).__name__}."
+        )
+        raise ValueError(msg)
+
+
+def _paths(dataset: Dataset) -> list[str]:
+    samples = getattr(dataset, "samples", None)
+    return [] if samples is None or "image_path" not in samples else [str(path) for path in samples["image_path"]]
 
 
 def _labelled_anomalous(dataset: Dataset) -> set[int]:
