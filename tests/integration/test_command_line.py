@@ -17,8 +17,6 @@ from anomalib_vmpfd import VmpfdAd, register
 MODEL = ["--model", "VmpfdAd"]  # of a checkpoint, which describes all else by itself
 ARGUMENTS = [
     "--model.image_size", "[128,128]",
-    "--model.encoder_args.depth", "1",
-    "--model.encoder_args.dim", "32",
     "--model.density_args.num_components", "128",
 ]  # fmt: skip
 TRAINER = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]

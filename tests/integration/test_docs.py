@@ -172,7 +172,6 @@ def test_python(page, sample_root, tmp_path, monkeypatch):
     register()
     monkeypatch.chdir(tmp_path)
     shutil.copytree(sample_root, tmp_path / "datasets" / "sample")
-    shutil.copytree(REPOSITORY / "results" / "development", tmp_path / "results" / "development")
     namespace = {"__name__": "__main__"}
     for block in blocks("python"):
         if block.page == page and not block.needs_data:

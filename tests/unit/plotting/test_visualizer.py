@@ -21,7 +21,7 @@ from anomalib_vmpfd.plotting import HeatmapVisualizer, Panel, heatmap_figure
 
 def test_pictures_of_a_test_keep_the_names_of_their_images(tmp_path):
     names = ["good/000.jpg", "broken/ü 部品.png", "broken/" + "n" * 250 + ".png"]
-    model = VmpfdAd(image_size=(64, 64), depth=1, dim=16, num_components=16).eval()
+    model = VmpfdAd(image_size=(64, 64), density_args={"num_components": 16}).eval()
     batch = ImageBatch(image=torch.rand(3, 3, 64, 64), image_path=[f"/data/parts/test/{name}" for name in names])
     batch.update(gt_mask=torch.zeros(3, 64, 64), gt_label=torch.tensor([0, 1, 1]))
     with torch.inference_mode():
@@ -107,9 +107,7 @@ def test_images_of_one_name_in_two_folders_have_a_picture_each(tmp_path):
         Image.fromarray(np.full((64, 64, 3), shade, np.uint8)).save(file)
     model = VmpfdAd(
         image_size=(64, 64),
-        depth=1,
-        dim=16,
-        num_components=16,
+        density_args={"num_components": 16},
         visualizer=HeatmapVisualizer(fields=["image"], output_dir=tmp_path / "pictures"),
     )
     engine = Engine(accelerator="cpu", default_root_dir=tmp_path, logger=False)

@@ -79,7 +79,7 @@ def test_bundled_backbone_is_the_pip_packages_network():
 
 
 def test_bundled_medium_names_the_alternatives():
-    with pytest.raises(WeightsError, match=r'"official".*path'):
+    with pytest.raises(WeightsError, match=r"'official'.*path"):
         load_pdn_state_dict("bundled", "medium")
 
 
