@@ -26,7 +26,7 @@ def test_pictures_of_a_test_keep_the_names_of_their_images(tmp_path):
     batch.update(gt_mask=torch.zeros(3, 64, 64), gt_label=torch.tensor([0, 1, 1]))
     with torch.inference_mode():
         batch.update(**model.model(batch.image)._asdict())
-    model.post_processor.calibrate(batch.pred_score, batch.anomaly_map)
+    model.post_processor.calibrate([batch])
     model.post_processor.post_process_batch(batch)
     trainer = SimpleNamespace(default_root_dir=tmp_path, datamodule=SimpleNamespace(name="parts", category="test"))
     HeatmapVisualizer().on_test_batch_end(trainer, model, batch, batch, 0)
