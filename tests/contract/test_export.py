@@ -12,8 +12,6 @@ import torch
 from anomalib.data.utils import read_image
 from anomalib.deploy import CompressionType, OpenVINOInferencer, TorchInferencer
 
-pytestmark = pytest.mark.numeric
-
 OUTPUTS = ("anomaly_map", "pred_score", "pred_label")
 
 
