@@ -24,8 +24,7 @@ from .encoder import TokenEncoder
 RawScores = Mapping[str, Scores]
 Descriptors = tuple[Tensor, ...]
 ImageScore = Literal["branches", "map"]
-# normals whose maps are in memory together while they are calibrated on
-MAPS_AT_ONCE = 16
+MAPS_AT_ONCE = 16  # of normals that are calibrated on
 
 
 class VmpfdAdModel(nn.Module):
@@ -170,8 +169,8 @@ class VmpfdAdModel(nn.Module):
             images (Tensor): Images in [0, 1] of shape ``(B, 3, H, W)``.
 
         Returns:
-            dict[str, Tensor]: ``lam`` and ``gam``, calibrated, and ``tam``, all ``(B, 1, H, W)`` with 0 and 1 at the
-            calibration quantiles; ``score``, ``(B,)``; the panels of the branches, as ``reconstruction``.
+            dict[str, Tensor]: ``lam``, ``gam`` and ``tam``, ``(B, 1, H, W)``, with 0 and 1 at the quantiles of normals;
+            ``score``, ``(B,)``; the panels of the branches, as ``reconstruction``.
         """
         features = self.features(images)
         scores = {name: branch.score(features) for name, branch in self.branches.items()}
