@@ -31,6 +31,7 @@ from .image_shape import size_of_shape
 from .interface import InterfaceMixin
 from .learnt_data import LearntImages, read, train_on
 from .normal_images import NormalImages, image_ratio
+from .optim import is_trained
 from .post_processor import RankPreservingPostProcessor
 from .rebuild import adopt
 from .recipe import apply_recipe_length, wants_recipe_length
@@ -210,7 +211,7 @@ class CalibratedMixin(InterfaceMixin):
         with torch.random.fork_rng(devices=[]):
             # random draws belong to the step, however the training came to it
             torch.manual_seed(self.seed + self.global_step)
-            terms = self.loss_terms(batch)
+            terms = self.loss_terms(batch) if is_trained(self) else {}
         if not terms:
             # the epochs pass, nothing is left to learn
             return {"loss": torch.zeros((), device=self.device, requires_grad=True)}

@@ -11,6 +11,11 @@ from torch import nn
 LrSchedule = Literal["cosine", "constant"]
 
 
+def is_trained(module: nn.Module) -> bool:
+    """Whether a module has any parameter that gradients change."""
+    return any(parameter.requires_grad for parameter in module.parameters())
+
+
 def weight_decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Split the trainable parameters for an optimizer: A, D and positions of Mamba must not decay towards zero.
 

@@ -8,6 +8,8 @@ from typing import Any
 from lightning import Trainer
 from torch import nn
 
+from .optim import is_trained
+
 
 def take_model_without_gradients(trainer: Trainer, model: nn.Module) -> None:
     """Let a data-parallel strategy take a model in which nothing is trained, as it has no gradients to share.
@@ -19,5 +21,5 @@ def take_model_without_gradients(trainer: Trainer, model: nn.Module) -> None:
         model (nn.Module): The model.
     """
     strategy: Any = trainer.strategy
-    if hasattr(strategy, "configure_ddp") and not any(p.requires_grad for p in model.parameters()):
+    if hasattr(strategy, "configure_ddp") and not is_trained(model):
         strategy.configure_ddp = lambda: None

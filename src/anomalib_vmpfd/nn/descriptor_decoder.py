@@ -6,7 +6,7 @@
 import torch
 from torch import Tensor, nn
 
-from .principal_components import principal_components
+from .principal_components import code_length, principal_components
 
 
 class DescriptorDecoder(nn.Module):
@@ -67,7 +67,7 @@ class DescriptorDecoder(nn.Module):
         Args:
             descriptors (Tensor): Normalised descriptors of normal images, ``(N, out_channels, h, w)``.
         """
-        count = min(len(self.components), max(1, len(descriptors) // 2))
+        count = code_length(len(self.components), len(descriptors))
         self.components.zero_()
         self.components[:count] = principal_components(descriptors.flatten(1), count).to(self.components)
 

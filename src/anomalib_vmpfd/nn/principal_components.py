@@ -44,3 +44,8 @@ def principal_components(rows: Tensor, count: int, products: Tensor | None = Non
     components = torch.zeros(count, values.shape[1], dtype=rows.dtype, device=rows.device)
     components[:rank] = (basis * basis.gather(1, basis.abs().argmax(1, keepdim=True)).sign()).to(rows.dtype)
     return components
+
+
+def code_length(code: int, images: int) -> int:
+    """Components that so many images allow: half as many as images at most, as more would only remember them."""
+    return min(code, max(1, images // 2))

@@ -3,8 +3,11 @@
 
 """The pixel threshold on the scale that maps are drawn on."""
 
-import math
 from typing import TYPE_CHECKING
+
+import torch
+
+from anomalib_vmpfd.anomaly.scale import unbounded
 
 if TYPE_CHECKING:
     from anomalib.post_processing import PostProcessor
@@ -36,6 +39,4 @@ def pixel_threshold(post_processor: "PostProcessor | None", *, calibrated: bool)
 
 
 def _unbounded(score: float) -> float:
-    """Inverse of :func:`anomalib_vmpfd.engine.calibration.bounded`."""
-    distance = 2 * score - 1
-    return math.copysign(math.inf, distance) if abs(distance) >= 1 else distance / (1 - abs(distance))
+    return float(unbounded(torch.tensor(score, dtype=torch.float64)))

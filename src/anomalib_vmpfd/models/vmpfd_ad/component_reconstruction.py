@@ -13,7 +13,7 @@ from anomalib_vmpfd.anomaly.branch import Branch, Features, Normals, Scores
 from anomalib_vmpfd.anomaly.raw_map import RawMap
 from anomalib_vmpfd.nn.patch_descriptor import PatchDescriptor
 from anomalib_vmpfd.nn.precision import full_float32
-from anomalib_vmpfd.nn.principal_components import principal_components
+from anomalib_vmpfd.nn.principal_components import code_length, principal_components
 
 from .encoder import TokenEncoder
 
@@ -73,7 +73,7 @@ class ComponentReconstruction(Branch):
     def fit(self, normals: Normals) -> None:
         """Take the principal components of the normals."""
         for index, rows in enumerate(self._rows(normals.evenly(MAX_IMAGES))):
-            components = principal_components(rows, _count(rows, self.code))
+            components = principal_components(rows, code_length(self.code, len(rows)))
             self._components(index).zero_()
             self._components(index)[: len(components)] = components
 
@@ -104,7 +104,7 @@ class ComponentReconstruction(Branch):
             out = folds == fold
             rest = out if out.all() else ~out
             learnt = rows[rest]
-            components = principal_components(learnt, _count(learnt, self.code), products[rest][:, rest])
+            components = principal_components(learnt, code_length(self.code, len(learnt)), products[rest][:, rest])
             left_out[out] = _error(rows[out], components, shape)
         return left_out
 
@@ -126,10 +126,6 @@ class ComponentReconstruction(Branch):
     @staticmethod
     def _squares(features: Features, side: int) -> Tensor:
         return F.avg_pool2d(features.descriptors[-1], side)
-
-
-def _count(rows: Tensor, code: int) -> int:
-    return min(code, max(1, len(rows) // 2))
 
 
 def _error(rows: Tensor, components: Tensor, shape: tuple[int, int]) -> Tensor:

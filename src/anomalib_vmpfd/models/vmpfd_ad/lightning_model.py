@@ -33,7 +33,7 @@ from anomalib_vmpfd.engine.feature_cache import CachedFeatures
 from anomalib_vmpfd.engine.learnt_data import LearntImages
 from anomalib_vmpfd.engine.module import CalibratedMixin
 from anomalib_vmpfd.engine.normal_images import BATCH_SIZE
-from anomalib_vmpfd.engine.optim import LrSchedule, adamw
+from anomalib_vmpfd.engine.optim import LrSchedule, adamw, is_trained
 from anomalib_vmpfd.engine.post_processor import Threshold
 
 from .build import DEFAULT_MAP_WEIGHTS, build_model
@@ -161,7 +161,7 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
         self.lr = lr
         self.lr_schedule = lr_schedule
         self.weight_decay = weight_decay
-        self.epochs = epochs if any(p.requires_grad for p in self.model.parameters()) else 1
+        self.epochs = epochs if is_trained(self.model) else 1
         self.cache_mb = cache_mb
         self.seed = seed
         self.descriptors: CachedFeatures
