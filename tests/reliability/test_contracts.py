@@ -12,7 +12,6 @@ import inspect
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 from anomalib.data import Batch, Folder, ImageBatch, ImageItem
 from anomalib.engine import Engine
@@ -23,6 +22,7 @@ from lightning.pytorch import Callback
 from torchvision.transforms.v2 import Resize
 
 import anomalib_vmpfd
+import tiny
 
 SOURCE = Path(anomalib_vmpfd.__file__).parent
 OTHERS = ("anomalib", "lightning", "timm", "kornia", "torchmetrics", "jsonargparse")

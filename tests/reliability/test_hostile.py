@@ -10,11 +10,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 import yaml
 from safetensors.torch import save_file
 
+import tiny
 from anomalib_vmpfd import VmpfdAd
 from anomalib_vmpfd.benchmark.cli import main as benchmark
 from anomalib_vmpfd.benchmark.records import RunKey, RunResult

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from anomalib.data import PredictDataset
 from PIL import Image
 from torch.utils.data import DataLoader
 
+import tiny
 from anomalib_vmpfd import MVTec
 from anomalib_vmpfd.engine.image_errors import ImageError
 

@@ -6,10 +6,10 @@
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 from lightning.pytorch import Callback
 
+import tiny
 from anomalib_vmpfd import VmpfdAd
 
 
