@@ -47,6 +47,16 @@ def test_thresholds_come_from_normals_and_let_most_normals_pass(trained):
     assert (seen[labels == 0] < 0.5).float().mean() >= 0.5
 
 
+def test_images_in_another_light_than_in_training_have_drifted(trained):
+    batches = list(trained.data.test_dataloader())
+    same, darker = (
+        torch.cat([trained.model.drift(factor * batch.image[batch.gt_label == 0]) for batch in batches])
+        for factor in (1, 0.6)
+    )
+    assert (same <= 1).float().mean() >= 0.9
+    assert (darker > 1).all()
+
+
 def test_scores_depend_neither_on_batch_size_nor_on_order(trained):
     batch = next(iter(trained.data.test_dataloader())).image
     trained.model.eval()

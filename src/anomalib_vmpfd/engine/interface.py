@@ -19,6 +19,7 @@ from torchvision.transforms.v2 import Compose, Resize
 from anomalib_vmpfd.plotting import HeatmapVisualizer
 
 from .checkpoint_io import keep_checkpoints_whole, read_whole
+from .drift import DriftGuard, ImageDrift
 from .image_errors import ImageErrors
 from .image_range import check_images_in_unit_range
 from .post_processor import RankPreservingPostProcessor, Threshold
@@ -29,7 +30,15 @@ logger = logging.getLogger(__name__)
 
 
 class InterfaceMixin(nn.Module):
-    """Comes before anomalib's module: refuses images outside [0, 1], and rebuilds a model from its checkpoint."""
+    """Comes before anomalib's module: refuses images outside [0, 1], and rebuilds a model from its checkpoint.
+
+    Attributes:
+        drift (ImageDrift): How far an image is from the training images in brightness, contrast and sharpness.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **kwargs)
+        self.drift = ImageDrift()
 
     @classmethod
     def configure_pre_processor(cls, image_size: tuple[int, int] | None = None) -> PreProcessor:
@@ -59,8 +68,8 @@ class InterfaceMixin(nn.Module):
         return HeatmapVisualizer()
 
     def configure_callbacks(self) -> list[Callback]:
-        """Add the callback that names images which cannot be read."""
-        return [*super().configure_callbacks(), ImageErrors()]
+        """Add the callbacks that name images which cannot be read, and tell of images unlike those of training."""
+        return [*super().configure_callbacks(), ImageErrors(), DriftGuard()]
 
     def forward(self, batch: Tensor, *args: Any, **kwargs: Any) -> InferenceBatch:  # noqa: ANN401
         """Scores, maps, labels and masks of images in [0, 1] of shape ``(B, 3, H, W)``, of any size."""

@@ -40,6 +40,8 @@ from .without_gradients import take_model_without_gradients
 
 logger = logging.getLogger(__name__)
 
+DRIFT_IMAGES = 100  # enough for a mean and a standard deviation
+
 
 class CalibratedMixin(InterfaceMixin):
     """Training of a one-class model that takes scales and thresholds from normal training images alone.
@@ -182,6 +184,7 @@ class CalibratedMixin(InterfaceMixin):
             self.fit_normals(learnt)
             self.is_fitted.fill_(True)  # noqa: FBT003
         self.score_learnt(learnt, thresholds=not self._normals.holds_out)
+        self.drift.fit(batch.image for batch, _ in learnt.evenly(DRIFT_IMAGES))
         self._share_state()
 
     def on_train_epoch_start(self) -> None:
