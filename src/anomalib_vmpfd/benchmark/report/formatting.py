@@ -36,6 +36,21 @@ def difference(measured: tuple[float, float] | None) -> str:
     return f"{100 * measured[0]:+.1f}" + ("" if math.isnan(measured[1]) else f" ± {196 * measured[1]:.1f}")
 
 
+def interval(measured: tuple[float, float, float] | None) -> str:
+    """Write a fraction and both ends of its interval in percent.
+
+    Args:
+        measured (tuple[float, float, float] | None): Fraction, lower and upper end, or ``None``.
+
+    Returns:
+        str: Text.
+    """
+    if measured is None:
+        return "-"
+    value, low, high = (f"{100 * part:.1f}" for part in measured)
+    return f"{value} ({low} to {high})"
+
+
 def markdown(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """Write a Markdown table, the first column left-aligned, the others right-aligned.
 

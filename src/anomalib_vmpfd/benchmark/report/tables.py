@@ -7,9 +7,9 @@ import math
 
 from anomalib_vmpfd.benchmark.results import Results
 
-from .formatting import difference, markdown, percent
+from .formatting import difference, interval, markdown, percent
 from .summary import COSTS, Summary
-from .uncertainty import differences, mean_difference
+from .uncertainty import differences, false_positive_rate, mean_difference
 
 TITLES = {
     "image_AUROC": "Image AUROC",
@@ -83,6 +83,24 @@ def difference_table(summary: Summary, results: Results) -> str:
     if len(summary.categories) > 1:
         lines.append(["Mean of all", *(difference(mean_difference(summary, by)) for by in found.values())])
     return markdown(["Data set / category", *found], lines) if any(found.values()) else ""
+
+
+def false_positive_table(summary: Summary, results: Results) -> str:
+    """Write the share of normal test images above each model's own threshold, in percent with its 95 % interval.
+
+    Args:
+        summary (Summary): Results.
+        results (Results): Folder with the decisions of the runs.
+
+    Returns:
+        str: Markdown, or an empty string if no run has decisions.
+    """
+    rows, known = [], False
+    for dataset, category in summary.categories:
+        rates = [false_positive_rate(summary, results, dataset, category, model) for model in summary.models]
+        known |= any(rates)
+        rows.append([f"{dataset} / {category}", *(interval(rate) for rate in rates)])
+    return markdown(["Data set / category", *summary.models], rows) if known else ""
 
 
 def cost_table(summary: Summary) -> str:

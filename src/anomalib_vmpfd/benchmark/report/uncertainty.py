@@ -1,17 +1,18 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The uncertainty of differences in image AUROC, given the limited number of test images.
+"""The uncertainty of differences in image AUROC and of false-positive rates, as the test images are few.
 
-Source: DeLong, DeLong and Clarke-Pearson, "Comparing the areas under two or more correlated receiver operating
-characteristic curves", Biometrics 44(3), 1988. It assumes independent images: where a set
-shows one part in several pictures, the actual uncertainty is higher.
+Source of the first: DeLong, DeLong and Clarke-Pearson, "Comparing the areas under two or more correlated receiver
+operating characteristic curves", Biometrics 44(3), 1988. It assumes independent images: where a set shows one part in
+several pictures, the actual uncertainty is higher.
 """
 
 import math
 
 import numpy as np
 import pandas as pd
+from scipy.stats import beta
 
 from anomalib_vmpfd.benchmark.records import RunKey
 from anomalib_vmpfd.benchmark.results import Results
@@ -60,6 +61,42 @@ def differences(summary: Summary, results: Results) -> dict[str, dict[tuple[str,
                 gains = pd.concat([theirs[seed] - ours[seed] for seed in seeds], axis=1).mean(axis=1).dropna()
                 found[model][dataset, category] = _with_error(gains)
     return found
+
+
+def false_positive_rate(
+    summary: Summary,
+    results: Results,
+    dataset: str,
+    category: str,
+    model: str,
+) -> tuple[float, float, float] | None:
+    """Share of normal test images above a model's own threshold, averaged over seeds, and its interval.
+
+    Args:
+        summary (Summary): Results.
+        results (Results): Folder with the decisions of the runs.
+        dataset (str): Data set.
+        category (str): Category.
+        model (str): Label.
+
+    Returns:
+        tuple[float, float, float] | None: The rate and both ends of its exact 95 % interval (Clopper-Pearson) over the
+            images of one seed; ``None`` without decisions on normal images.
+    """
+    rates, count = [], 0
+    for seed in summary.seeds(dataset, category, model):
+        run = results.predictions(RunKey(summary.suite.suite, model, dataset, category, int(seed)))
+        decisions = [d for d, label in zip(run["decisions"], run["labels"], strict=True) if not label] if run else []
+        if decisions:
+            rates.append(float(np.mean(decisions)))
+            count = len(decisions)
+    if not rates:
+        return None
+    rate = float(np.mean(rates))
+    above = rate * count
+    lowest = float(beta.ppf(0.025, above, count - above + 1)) if above else 0.0
+    highest = float(beta.ppf(0.975, above + 1, count - above)) if above < count else 1.0
+    return rate, lowest, highest
 
 
 def mean_difference(

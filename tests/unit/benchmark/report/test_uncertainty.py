@@ -6,12 +6,18 @@
 import numpy as np
 import pytest
 from by_hand import Finished, predictions, row
+from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
 from anomalib_vmpfd.benchmark.records import RunKey, RunResult
 from anomalib_vmpfd.benchmark.report.summary import summarise
 from anomalib_vmpfd.benchmark.report.tables import difference_table
-from anomalib_vmpfd.benchmark.report.uncertainty import differences, mean_difference, placements
+from anomalib_vmpfd.benchmark.report.uncertainty import (
+    differences,
+    false_positive_rate,
+    mean_difference,
+    placements,
+)
 
 
 def two_models(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -83,3 +89,17 @@ def test_shared_names_and_sets_without_defects_break_no_report(finished: Finishe
     last = {line.split(" | ")[0]: line.split(" | ")[-1] for line in table.splitlines()}
     assert last["| Secret / mould"] == "+0.0 |"
     assert last["| Parts / nut"] == "- |"
+
+
+def test_the_false_positive_rate_counts_normals_alone_and_has_the_exact_interval(finished: Finished):
+    key = RunKey("by_hand", "A", "Parts", "nut", 0)
+    run = finished.results.predictions(key)
+    normals = run["labels"].count(0)
+    # every defect found, one normal judged anomalous
+    decisions = [label or index == run["labels"].index(0) for index, label in enumerate(run["labels"])]
+    finished.results.record(RunResult(row(key), {**run, "decisions": [bool(d) for d in decisions]}))
+    summary = summarise(finished.suite, finished.results)
+    expected = binomtest(1, normals).proportion_ci(method="exact")
+    found = false_positive_rate(summary, finished.results, "Parts", "nut", "A")
+    assert found == pytest.approx((1 / normals, expected.low, expected.high))
+    assert false_positive_rate(summary, finished.results, "Parts", "nut", "absent") is None
