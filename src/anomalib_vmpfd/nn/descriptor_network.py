@@ -53,6 +53,8 @@ def build_network(name: str, layers: Sequence[str | int] | None) -> nn.Module:
         msg = f"descriptor={name!r} needs descriptor_args.layers, names of stages as TimmFeatureExtractor has them."
         raise ValueError(msg)
     extractor = TimmFeatureExtractor(backbone, layers=list(layers), pre_trained=False)
+    if is_vit(extractor):
+        return _cut_vit(backbone, extractor)
     if len(extractor.layers) != len(layers):
         missing = sorted({str(layer) for layer in layers} - {str(layer) for layer in extractor.layers})
         known = [info["module"] for info in extractor.feature_extractor.feature_info.info]
@@ -63,6 +65,23 @@ def build_network(name: str, layers: Sequence[str | int] | None) -> nn.Module:
         # timm runs all stages of this family, also those behind the last one that is read
         last = max(int(network.feature_info.info[i]["module"].rsplit(".", 1)[-1]) for i in extractor.idx)
         network.blocks = network.blocks[: last + 1]
+    return extractor
+
+
+def is_vit(extractor: TimmFeatureExtractor) -> bool:
+    """Whether the backbone is a ViT: its stages are blocks, all on the grid of its patches, less the other tokens."""
+    return hasattr(extractor, "patch_size")
+
+
+def _cut_vit(backbone: str, extractor: TimmFeatureExtractor) -> TimmFeatureExtractor:
+    """Leave out the blocks behind the last one that is read; timm would run them."""
+    blocks = extractor.feature_extractor.blocks
+    layers = zip(extractor.layers, extractor.idx, strict=True)
+    if unknown := [str(layer) for layer, index in layers if not 0 <= index < len(blocks)]:
+        known = f"blocks.0 to blocks.{len(blocks) - 1}"
+        msg = f"{backbone} has no stages {', '.join(unknown)}; its descriptor_args.layers are {known}."
+        raise ValueError(msg)
+    extractor.feature_extractor.blocks = blocks[: max(extractor.idx) + 1]
     return extractor
 
 
@@ -81,7 +100,7 @@ def backbone_state_dict(backbone: str, extractor: TimmFeatureExtractor, source: 
         # timm's own loading knows each family's file formats; `file` takes the place of the download
         options: dict[str, Any] = (
             {"dynamic_img_size": True}
-            if hasattr(extractor, "patch_size")
+            if is_vit(extractor)
             else {"features_only": True, "exportable": True, "out_indices": extractor.idx}
         )
         if source != "official":

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from anomalib_vmpfd.weights import load_pdn_state_dict
 
-from .descriptor_network import BUNDLED_BACKBONE, backbone_state_dict, build_network
+from .descriptor_network import BUNDLED_BACKBONE, backbone_state_dict, build_network, is_vit
 from .fold_batch_norm import fold_batch_norms
 from .grid import Axis, Grid, Resample
+from .image_size import check_image_size
 
 PDN_STRIDE = 4
 PDN_RECEPTIVE_FIELD = 33
@@ -75,9 +76,10 @@ class PatchDescriptor(nn.Module):
     Args:
         name (str): ``"pdn_small"``, ``"pdn_medium"`` or ``"timm/<backbone>"``.
         image_size (tuple[int, int]): Height and width of the images in pixels.
-        layers (Layers | None): Stages of a timm backbone as anomalib's ``TimmFeatureExtractor`` names them: a list of
-            them, stacked on one grid, or a list of such lists, a level each, finest first. ``None`` for a PDN, which
-            has one output, and for the stages of the bundled backbone that describe normals best.
+        layers (Layers | None): Stages of a timm backbone as anomalib's ``TimmFeatureExtractor`` names them, of a ViT
+            its blocks, whose outputs pass its final norm: a list of them, stacked on one grid, or a list of such lists,
+            a level each, finest first. ``None`` for a PDN, which has one output, and for the stages of the bundled
+            backbone that describe normals best.
         grid (int | None): Cells along the shorter side of the image, where there is one level; ``None`` takes the grid
             of the finest stage.
         weights (str): Pre-trained weights: ``"bundled"`` (shipped with this package), ``"official"`` (the publisher's
@@ -88,7 +90,8 @@ class PatchDescriptor(nn.Module):
             encoder and a predicted mixture read.
 
     Raises:
-        ValueError: If the name is unknown, the layers do not fit it, or the image is smaller than the receptive field.
+        ValueError: If the name is unknown, the layers do not fit it, the image is smaller than the receptive field, or
+            its sides are no multiples of a ViT's patches.
 
     Example:
         >>> descriptor = PatchDescriptor("pdn_small", (256, 256))
@@ -123,7 +126,10 @@ class PatchDescriptor(nn.Module):
             )
             raise ValueError(msg)
         self._stages = list(dict.fromkeys(stage for level in by_level for stage in level))
-        self.network = self._frozen(build_network(name, self._stages))
+        network = build_network(name, self._stages)
+        if isinstance(network, TimmFeatureExtractor) and is_vit(network):
+            check_image_size(self._image_size, network.patch_size)
+        self.network = self._frozen(network)
         with torch.no_grad():
             outputs = self._outputs(torch.zeros(1, 3, *image_size))
         names = self._stages or [""]
