@@ -32,6 +32,7 @@ from .interface import InterfaceMixin
 from .learnt_data import LearntImages, read, train_on
 from .normal_images import NormalImages, image_ratio
 from .optim import is_trained
+from .outliers import warn_of_outliers
 from .post_processor import RankPreservingPostProcessor
 from .rebuild import adopt
 from .recipe import apply_recipe_length, wants_recipe_length
@@ -77,6 +78,7 @@ class CalibratedMixin(InterfaceMixin):
         self._chose_image_size = False
         self._started = False
         self._calibrated_step = -1
+        self._normal_scores: Tensor | None = None
 
     def load_pretrained(self) -> None:
         """Load pre-trained weights; called at the start of a training unless a checkpoint brought them."""
@@ -262,7 +264,9 @@ class CalibratedMixin(InterfaceMixin):
         return batch.update(**self.model(batch.image)._asdict())
 
     def on_fit_end(self) -> None:
-        """Say what was learnt, where it is and what to type next."""
+        """Say what was learnt, from which doubtful images, where it is and what to type next."""
+        if self.trainer.is_global_zero and self._normal_scores is not None and (paths := self._normals.paths):
+            warn_of_outliers(self._normal_scores, [paths[index] for index in self._normals.calibration])
         log_fit_summary(self)
 
     @property
@@ -282,7 +286,7 @@ class CalibratedMixin(InterfaceMixin):
         normals = read(self._normals, self._normals.calibration, "Calibrating on normal images", *self._reading)
         predictions = self.calibrate(self.observe(batch) for batch in normals)
         if isinstance(self.post_processor, RankPreservingPostProcessor):
-            self.post_processor.calibrate(predictions)
+            self._normal_scores = self.post_processor.calibrate(predictions)
         else:
             # calibration is lazy
             deque(predictions, maxlen=0)

@@ -107,25 +107,29 @@ class RankPreservingPostProcessor(PostProcessor):
             logger.info(f"The post-processor keeps {key}={value}; the checkpoint has {config[key]}.")
             setattr(self, key, value)
 
-    def calibrate(self, predictions: Iterable[InferenceBatch]) -> None:
+    def calibrate(self, predictions: Iterable[InferenceBatch]) -> Tensor:
         """Set thresholds and ranges from normal images; sets nothing for the F1 threshold.
 
         Args:
             predictions (Iterable[InferenceBatch]): Scores and anomaly maps in [0, 1] of normal images as those of new
                 ones, in batches.
+
+        Returns:
+            Tensor: Their scores, not bounded, ``(N,)``.
         """
         scores, largest, smallest = [], [], []
         for batch in predictions:
             scores.append(batch.pred_score.detach().flatten())
             largest.append(batch.anomaly_map.detach().flatten(1).amax(1))
             smallest.append(batch.anomaly_map.detach().flatten(1).amin(1))
-        if self.threshold != "normals":
-            return
         image, most, least = (torch.cat(parts).float() for parts in (scores, largest, smallest))
+        if self.threshold != "normals":
+            return unbounded(image)
         self._image_threshold.copy_(bounded(threshold_at_fpr(unbounded(image), self.image_fpr)))
         self._pixel_threshold.copy_(bounded(threshold_at_fpr(unbounded(most), self.mask_fpr)))
         for name, value in (("image_min", image), ("image_max", image), ("pixel_min", least), ("pixel_max", most)):
             getattr(self, name).copy_(value.min() if name.endswith("min") else value.max())
+        return unbounded(image)
 
     def on_validation_batch_end(
         self,

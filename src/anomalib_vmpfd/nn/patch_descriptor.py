@@ -128,7 +128,7 @@ class PatchDescriptor(nn.Module):
         self._stages = list(dict.fromkeys(stage for level in by_level for stage in level))
         network = build_network(name, self._stages)
         if isinstance(network, TimmFeatureExtractor) and is_vit(network):
-            check_image_size(self._image_size, network.patch_size)
+            check_image_size(image_size, network.patch_size)
         self.network = self._frozen(network)
         with torch.no_grad():
             outputs = self._outputs(torch.zeros(1, 3, *image_size))
