@@ -21,13 +21,19 @@ C1, C2 = 0.01**2, 0.03**2
 EPS = 1e-12  # as kornia
 
 
-def mean_ssim(target: Tensor, image: Tensor, window_size: int = 11) -> Tensor:
+def mean_ssim(
+    target: Tensor,
+    image: Tensor,
+    window_size: int = 11,
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> Tensor:
     """Mean SSIM over all images and channels and all places where the window lies inside the image.
 
     Args:
-        target (Tensor): Images in [0, 1] of shape ``(B, C, H, W)``; gets no gradient.
+        target (Tensor): Images of shape ``(B, C, H, W)``; gets no gradient.
         image (Tensor): Images that are compared with them, of the same shape.
         window_size (int): Taps of the Gaussian window, whose standard deviation is 1.5.
+        bounds (tuple[float, float]): What is black and what is white, 0 and 1 to the SSIM.
 
     Returns:
         Tensor: Scalar, in float32 or, if ``image`` is float64, in float64.
@@ -49,35 +55,45 @@ def mean_ssim(target: Tensor, image: Tensor, window_size: int = 11) -> Tensor:
     dtype = torch.promote_types(image.dtype, torch.float32)
     window = get_gaussian_kernel1d(window_size, SIGMA, dtype=torch.float64).flatten().tolist()
     with torch.autocast(image.device.type, enabled=False):
-        return _MeanSsim.apply(target.detach().to(dtype), image.to(dtype), window)
+        return _MeanSsim.apply(target.detach().to(dtype), image.to(dtype), window, bounds)
 
 
 class _MeanSsim(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, target: Tensor, image: Tensor, window: list[float]) -> Tensor:  # noqa: ANN401
-        grad = torch.empty_like(image, memory_format=torch.contiguous_format) if ctx.needs_input_grad[1] else None
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        target: Tensor,
+        image: Tensor,
+        window: list[float],
+        bounds: tuple[float, float],
+    ) -> Tensor:
+        grad = torch.empty_like(image) if ctx.needs_input_grad[1] else None
         at_once = 1 if image.device.type == "cpu" else len(image)
         means = []
         for start in range(0, len(image), at_once):
             part = slice(start, start + at_once)
-            means.append(_ssim(target[part], image[part], window, None if grad is None else grad[part]))
+            means.append(_ssim(target[part], image[part], window, bounds, None if grad is None else grad[part]))
         if grad is not None:
-            ctx.save_for_backward(grad.div_(len(means)))
+            ctx.save_for_backward(grad)
+            ctx.parts = len(means)
         return torch.stack(means).mean()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_mean: Tensor) -> tuple[None, Tensor, None]:  # noqa: ANN401
+    def backward(ctx: Any, grad_mean: Tensor) -> tuple[None, Tensor, None, None]:  # noqa: ANN401
         (grad,) = ctx.saved_tensors
-        return None, grad * grad_mean, None
+        return None, grad * (grad_mean / ctx.parts), None, None
 
 
-def _ssim(x: Tensor, y: Tensor, window: list[float], y_grad: Tensor | None) -> Tensor:
-    """Mean SSIM of ``x`` and ``y``; its gradient is written into ``y_grad``."""
+def _ssim(x: Tensor, y: Tensor, window: list[float], bounds: tuple[float, float], y_grad: Tensor | None) -> Tensor:
+    """Mean SSIM of ``x`` and ``y``; its gradient by ``y`` is written into ``y_grad``."""
     maps = x.new_empty(4, *x.shape)
     # variances and the covariance are differences of large numbers, less so around a brightness near that of the image
     level = x.mean(dim=(-2, -1), keepdim=True)
     x, y = torch.sub(x, level, out=maps[0]), torch.sub(y, level, out=maps[1])
+    scale = 1 / (bounds[1] - bounds[0])
+    maps[:2].mul_(scale)
+    level = (level - bounds[0]) * scale
     torch.mul(x, y, out=maps[2])
     torch.mul(x, x, out=maps[3]).addcmul_(y, y)
     # the variances enter as their sum: four maps to blur instead of five
@@ -91,7 +107,7 @@ def _ssim(x: Tensor, y: Tensor, window: list[float], y_grad: Tensor | None) -> T
     inverse = (d1 * d2).add_(EPS).reciprocal_()
     similarity = (n1 * n2).mul_(inverse)
     if y_grad is not None:
-        inverse.mul_(2 / similarity.numel())
+        inverse.mul_(2 * scale / similarity.numel())
         grads = x.new_empty(3, *similarity.shape)
         by_mean, by_product, by_squares = grads
         torch.mul(n1, inverse, out=by_product)

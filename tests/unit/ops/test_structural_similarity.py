@@ -50,6 +50,15 @@ def test_any_memory_layout_and_half_precision_give_the_same():
     assert half.item() == pytest.approx(mean_ssim(target, image).item(), abs=0.02)
 
 
+def test_bounds_are_black_and_white():
+    target, image = images(torch.float64)
+    (expected,) = torch.autograd.grad(mean_ssim(target, image), image)
+    wide = (2 * image.detach() - 1).requires_grad_()
+    similarity = mean_ssim(2 * target - 1, wide, bounds=(-1.0, 1.0))
+    assert similarity.item() == pytest.approx(mean_ssim(target, image).item())
+    torch.testing.assert_close(torch.autograd.grad(similarity, wide)[0], expected / 2)
+
+
 def test_images_that_cannot_be_compared_are_refused():
     with pytest.raises(ValueError, match="11 x 11 pixels"):
         mean_ssim(torch.rand(1, 3, 10, 32), torch.rand(1, 3, 10, 32))

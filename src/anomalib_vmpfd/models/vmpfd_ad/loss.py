@@ -25,4 +25,4 @@ def reconstruction_terms(x: Tensor, x_hat: Tensor) -> dict[str, Tensor]:
     # equation 4 divides by the pixels W H, not by the channels too
     mse = x.shape[1] * F.mse_loss(x_hat, x)
     # SSIM compares means, so it wants intensities of one sign
-    return {"mse": mse, "ssim": mean_ssim((x + 1) / 2, (x_hat + 1) / 2, SSIM_WINDOW)}
+    return {"mse": mse, "ssim": mean_ssim(x, x_hat, SSIM_WINDOW, bounds=(-1.0, 1.0))}
