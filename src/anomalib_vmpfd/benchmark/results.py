@@ -19,11 +19,12 @@ from anomalib_vmpfd.files import write_atomically
 from .records import COLUMNS, RunKey, RunResult
 
 IGNORED = """\
-# Pictures of licensed data sets, logs and checkpoints are not committed.
+# Pictures of licensed data sets, logs, checkpoints and trainings are not committed.
 /checkpoints/
 /gallery.html
 /logs/
 /maps/
+/trainings/
 *.lock
 """
 

@@ -93,6 +93,9 @@ class Suite:
         threads (int | None): Threads of torch in a run. Defaults to ``None``: the default of torch.
         speed (SpeedProtocol): Protocol of the speed measurements.
         keep_checkpoints (bool): Keep every run's checkpoint in ``checkpoints/``. Defaults to ``False``.
+        resume_trainings (bool): Keep an unfinished training's last epoch in ``trainings/`` and continue from it; for
+            models whose resumed training equals an uninterrupted one, as those of this package. The code must be the
+            same. Defaults to ``False``.
         published (list[str]): Methods of ``published.csv`` to compare the results with, or ``["all"]``.
         runner (Literal["serial", "parallel", "ray"]): Runs one after the other, in a pool of ``workers`` processes
             with a GPU each (``accelerator: gpu``), or as tasks of Ray. Concurrent runs on one processor distort the
@@ -111,6 +114,7 @@ class Suite:
     threads: int | None = None
     speed: SpeedProtocol = field(default_factory=SpeedProtocol)
     keep_checkpoints: bool = False
+    resume_trainings: bool = False
     published: list[str] = field(default_factory=lambda: ["VMPFD-AD"])
     runner: Literal["serial", "parallel", "ray"] = "serial"
     workers: int = 1

@@ -20,6 +20,7 @@ from anomalib_vmpfd.benchmark.records import RunResult
 
 from .build import build
 from .environment import describe
+from .kept_training import KeptTraining
 from .metrics import DecisionEvaluator, evaluate
 from .predictions import Predictions, RawPredictions
 from .spec import RunSpec
@@ -58,14 +59,16 @@ def measure(spec: RunSpec) -> RunResult:
         trainer_args["default_root_dir"] = folder
 
         validated = LastValidation()
-        engine = Engine(**trainer_args | {"callbacks": [*trainer_args.get("callbacks", []), validated]})
+        kept = KeptTraining(Path(spec.training)) if spec.training else None
+        callbacks = [*trainer_args.get("callbacks", []), validated, *(kept.callbacks if kept else [])]
+        engine = Engine(**trainer_args | {"callbacks": callbacks})
         start = time.perf_counter()
-        engine.fit(model=model, datamodule=datamodule)
+        engine.fit(model=model, datamodule=datamodule, ckpt_path=kept.checkpoint if kept else None)
         trainer = engine.trainer
         if validated.step != trainer.global_step:
             # max_steps ended within an epoch, or validation is rare: the threshold must be that of the final weights
             trainer.validate(model, datamodule=datamodule, verbose=False)
-        train_seconds = time.perf_counter() - start
+        train_seconds = kept.seconds.total if kept else time.perf_counter() - start
         checkpoint = Path(folder) / "model.ckpt"
         trainer.save_checkpoint(checkpoint, weights_only=True)  # no optimizer state, as for deployment
         if spec.checkpoint:
@@ -111,6 +114,8 @@ def measure(spec: RunSpec) -> RunResult:
             **describe(device),
             "settings": spec.settings,
         }
+    if kept is not None:
+        kept.path.unlink(missing_ok=True)
     return RunResult(
         row=row,
         predictions={

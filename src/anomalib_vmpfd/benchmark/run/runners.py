@@ -35,7 +35,7 @@ def run_suite(suite: Suite, folder: Path, force: bool = False) -> list[str]:
     Raises:
         OSError: If a row could not be written; the runs after it are not started.
     """
-    specs = runs(suite, checkpoints=folder / "checkpoints" if suite.keep_checkpoints else None)
+    specs = runs(suite, folder)
     with ExitStack() as claims:
         statuses = _runner(suite, BenchmarkJobGenerator(specs, Results(folder), claims, force)).run({})
     if lost := [status for status in statuses if status.startswith(LOST)]:

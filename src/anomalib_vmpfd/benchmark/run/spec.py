@@ -32,6 +32,7 @@ class RunSpec:
         threads (int | None): Threads of torch.
         settings (str): Digest of the requested settings, independent of the folders of data and weights.
         checkpoint (str | None): Where the checkpoint is kept. Defaults to ``None``: not kept.
+        training (str | None): File that an interrupted training continues from. Defaults to ``None``: it starts anew.
     """
 
     key: RunKey
@@ -45,14 +46,16 @@ class RunSpec:
     threads: int | None
     settings: str
     checkpoint: str | None = None
+    training: str | None = None
 
 
-def runs(suite: Suite, checkpoints: Path | None = None) -> Iterator[RunSpec]:
+def runs(suite: Suite, folder: Path | None = None) -> Iterator[RunSpec]:
     """List the runs of a suite, category by category, so that intermediate reports compare all models.
 
     Args:
         suite (Suite): The suite.
-        checkpoints (Path | None, optional): Folder for the checkpoints if the suite keeps them. Defaults to ``None``.
+        folder (Path | None, optional): Folder of its results, for what the suite keeps. Defaults to ``None``: the
+            working directory.
 
     Yields:
         RunSpec: One run.
@@ -73,6 +76,9 @@ def runs(suite: Suite, checkpoints: Path | None = None) -> Iterator[RunSpec]:
                     }
                     entry = [model.model, model.args, model.weights, dataset.data, data_args]
                     asked = [*entry, trainer, asdict(suite.speed), suite.threads]
+                    settings = _digest(asked)
+                    checkpoint, training = f"checkpoints/{key.stem}.ckpt", f"trainings/{key.stem}-{settings}.ckpt"
+                    place = folder or Path()
                     yield RunSpec(
                         key=key,
                         model=model.model,
@@ -83,8 +89,9 @@ def runs(suite: Suite, checkpoints: Path | None = None) -> Iterator[RunSpec]:
                         weights=_fill(model.weights, names),
                         speed=suite.speed,
                         threads=suite.threads,
-                        settings=_digest(asked),
-                        checkpoint=str(checkpoints / f"{key.stem}.ckpt") if checkpoints else None,
+                        settings=settings,
+                        checkpoint=str(place / checkpoint) if suite.keep_checkpoints else None,
+                        training=str(place / training) if suite.resume_trainings else None,
                     )
 
 

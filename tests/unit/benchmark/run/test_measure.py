@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 import torch
+import toy
 from anomalib.models.image.efficient_ad.torch_model import SmallPatchDescriptionNetwork
 from safetensors.torch import save_file
 from specs import spec
@@ -47,3 +48,31 @@ def test_efficient_ad_trains_offline_from_a_local_teacher(few, sample_root, tmp_
     assert result.row["threshold"] is not None
     assert result.row["status"] == "ok"
     assert len(result.predictions["decisions"]) == 2
+
+
+def test_an_interrupted_training_continues_from_its_last_epoch(few, tmp_path, monkeypatch):
+    data = {"root": str(few), "category": "washer", "num_workers": 0, "val_split_mode": "none", "seed": 0}
+    trainer = {"accelerator": "cpu", "max_epochs": 3, "limit_val_batches": 0}
+    training = tmp_path / "trainings" / "toy.ckpt"
+    run = {"model": "toy.LocalContrast", "args": {"lr": 0.02}, "data_args": data, "trainer": trainer}
+    whole = measure(spec(**run))
+
+    start, epochs = toy.LocalContrast.on_train_epoch_start, []
+
+    def watched(model) -> None:
+        epochs.append(model.current_epoch)
+        if epochs == [0, 1, 2]:
+            msg = "power failure"
+            raise RuntimeError(msg)
+        start(model)
+
+    monkeypatch.setattr(toy.LocalContrast, "on_train_epoch_start", watched)
+    with pytest.raises(RuntimeError, match="power failure"):
+        measure(spec(**run, training=str(training)))
+    assert training.is_file()
+    resumed = measure(spec(**run, training=str(training)))
+    assert epochs == [0, 1, 2, 2]
+    assert not training.exists()
+    assert resumed.row["train_epochs"] == whole.row["train_epochs"] == 3
+    assert resumed.row["train_seconds"] > 0
+    assert resumed.predictions["scores"] == whole.predictions["scores"]
