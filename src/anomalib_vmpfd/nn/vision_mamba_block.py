@@ -11,7 +11,6 @@ anew after its CUDA path and with its parameter names, so that released weights 
 import math
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
@@ -80,30 +79,31 @@ class BidirectionalMamba(nn.Module):
         Returns:
             Tensor: Mixed tokens of shape ``(b, L, dim)``.
         """
-        signal, gate = rearrange(self.in_proj(x), "b l (two e) -> two b e l", two=2)
+        # channels stay innermost in memory from here to the end, as the linear layers and the scan on a CPU want them
+        signal, gate = self.in_proj(x).chunk(2, dim=-1)
         # the directions are two groups of channels of one scan: half the launches of two scans, the same numbers
         inputs = [
             self._scan_inputs(signal, self.conv1d, self.x_proj, self.dt_proj),
-            self._scan_inputs(signal.flip(-1), self.conv1d_b, self.x_proj_b, self.dt_proj_b),
+            self._scan_inputs(signal.flip(1), self.conv1d_b, self.x_proj_b, self.dt_proj_b),
         ]
-        u, delta, B, C = (torch.stack(pair, dim=1) for pair in zip(*inputs, strict=True))  # noqa: N806
+        u, delta, B, C = (torch.stack(pair, dim=2) for pair in zip(*inputs, strict=True))  # noqa: N806
         A_log = torch.cat([self.A_log, self.A_b_log])  # noqa: N806
         y = selective_scan(
-            u.flatten(1, 2),
-            delta.flatten(1, 2),
+            u.flatten(2).transpose(1, 2),
+            delta.flatten(2).transpose(1, 2),
             -torch.exp(A_log.to(torch.promote_types(A_log.dtype, torch.float32))),
-            B,
-            C,
+            B.permute(0, 2, 3, 1),
+            C.permute(0, 2, 3, 1),
             D=torch.cat([self.D, self.D_b]),
             delta_bias=torch.cat([self.dt_proj.bias, self.dt_proj_b.bias]),
             delta_softplus=True,
             backend=self.backend,
         )
-        forward, backward = y.chunk(2, dim=1)
-        y = (forward + backward.flip(-1)) * F.silu(gate)
+        forward, backward = y.transpose(1, 2).chunk(2, dim=-1)
+        y = (forward + backward.flip(1)) * F.silu(gate)
         if self.divide_directions:
             y = y / 2
-        return self.out_proj(y.transpose(1, 2))
+        return self.out_proj(y)
 
     def _scan_inputs(
         self,
@@ -112,15 +112,20 @@ class BidirectionalMamba(nn.Module):
         x_proj: nn.Linear,
         dt_proj: nn.Linear,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return ``u``, ``delta`` ``(b, E, L)``, ``B`` and ``C`` ``(b, N, L)`` of one direction."""
-        # padding on both sides, cut to the length: causal in the direction of travel
-        u = F.silu(conv(signal)[..., : signal.shape[-1]])
+        """Return ``u``, ``delta`` ``(b, L, E)``, ``B`` and ``C`` ``(b, L, N)`` of one direction."""
+        u = F.silu(causal_conv(signal, conv.weight, conv.bias))
         # matrices of their own, as OpenVINO cannot quantise a stack of them
-        projected = x_proj(u.transpose(1, 2))
-        dt, B, C = projected.split([self.dt_rank, self.state_dim, self.state_dim], dim=2)  # noqa: N806
+        dt, B, C = x_proj(u).split([self.dt_rank, self.state_dim, self.state_dim], dim=2)  # noqa: N806
         # the bias is added in the scan, in full precision
-        delta = F.linear(dt, dt_proj.weight)
-        return u, delta.transpose(1, 2), B.transpose(1, 2), C.transpose(1, 2)
+        return u, F.linear(dt, dt_proj.weight), B, C
+
+
+def causal_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Convolve every channel with its own taps ``(E, 1, K)`` along the tokens, ``(b, L, E)`` to the same shape."""
+    taps = weight.shape[-1]
+    # two dimensions, as only they have a layout with the channels innermost; cut to the length, which makes it causal
+    y = F.conv2d(x.transpose(1, 2).unsqueeze(2), weight.unsqueeze(2), bias, padding=(0, taps - 1), groups=x.shape[-1])
+    return y.squeeze(2)[..., : x.shape[1]].transpose(1, 2)
 
 
 class VisionMambaBlock(nn.Module):

@@ -12,6 +12,7 @@ to PyTorch, in silence: nothing but time is lost.
 import ctypes
 import hashlib
 import logging
+import math
 import os
 import platform
 import shutil
@@ -26,14 +27,15 @@ import torch
 from platformdirs import user_cache_path
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F  # noqa: N812
 
 logger = logging.getLogger(__name__)
 
-CHUNK = 64  # as in scan.c
+CHUNK, WIDTH = 16, 16  # tokens of a chunk and channels of a block, as in scan.c
 MAX_STATES = 256
+# state updates that pay for starting a thread, about 0.5 ms of work
+WORK_PER_THREAD = 2**20
 FLAGS = ("-O3", "-std=c99", "-fopenmp-simd", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
-# state updates that pay for starting a thread, about 2 ms of work
-WORK_PER_THREAD = 2**22
 
 
 def is_available(inputs: Tensor, states: int) -> bool:
@@ -47,55 +49,88 @@ def is_available(inputs: Tensor, states: int) -> bool:
     )
 
 
-def c_core(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
-    """Run the bare recurrence ``y_t = C_t h_t``; arguments and result as in ``chunked_core``, float32 on the CPU."""
-    B, C = (x.transpose(-1, -2).contiguous() for x in (B, C))
-    return _CScan.apply(u.contiguous(), delta.contiguous(), A.contiguous(), B, C)
+def c_scan(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+) -> Tensor:
+    """Run the scan without its gate; arguments and result as in ``selective_scan``, float32 on the CPU.
+
+    Nothing is copied where the channels of ``u`` and ``delta`` and the states of ``B`` and ``C``, of shape
+    ``(b, G, N, L)``, are innermost in memory.
+    """
+    groups = B.shape[1]
+    u, delta = (x.transpose(1, 2).unflatten(2, (groups, -1)).contiguous() for x in (u, delta))
+    A, D, delta_bias = (
+        None if x is None else _blocks(x.unflatten(0, (groups, -1))) for x in (A * math.log2(math.e), D, delta_bias)
+    )
+    zeros = A.new_zeros(A.shape[:2] + A.shape[3:])
+    B, C = (x.permute(0, 3, 1, 2).contiguous() for x in (B, C))
+    y = _CScan.apply(
+        u, delta, A, B, C, zeros if D is None else D, zeros if delta_bias is None else delta_bias, delta_softplus
+    )
+    return y.flatten(2).transpose(1, 2)
+
+
+def _blocks(x: Tensor) -> Tensor:
+    """Turn ``(G, E)`` and ``(G, E, N)`` into ``(G, blocks, WIDTH)`` and ``(G, blocks, N, WIDTH)``."""
+    if x.ndim == 2:
+        return F.pad(x, (0, -x.shape[1] % WIDTH)).unflatten(1, (-1, WIDTH)).contiguous()
+    return F.pad(x, (0, 0, 0, -x.shape[1] % WIDTH)).unflatten(1, (-1, WIDTH)).transpose(2, 3).contiguous()
 
 
 class _CScan(torch.autograd.Function):
-    """``u, delta (b, D, L)``, ``A (D, N)``, ``B, C (b, G, L, N)``."""
+    """``u, delta (b, L, G, E)``, ``A (G, blocks, N, W)`` of powers of 2, ``B, C (b, L, G, N)``; D, bias as ``A``."""
 
     @staticmethod
-    def forward(ctx: Any, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:  # noqa: ANN401
-        batch, groups, length, _ = B.shape
+    def forward(ctx: Any, *arguments: Any) -> Tensor:  # noqa: ANN401
+        *tensors, softplus = arguments
+        u, A = tensors[0], tensors[2]
         y = torch.empty_like(u)
-        starts = u.new_empty(batch, -(-length // CHUNK), *A.shape) if any(ctx.needs_input_grad) else None
-        _run("scan_forward", (u, delta, A, B, C, y, starts), u.shape[1] // groups, B.shape)
-        ctx.save_for_backward(u, delta, A, B, C, *([] if starts is None else [starts]))
+        keep = any(ctx.needs_input_grad)
+        starts = u.new_empty(u.shape[0], u.shape[2], -(-u.shape[1] // CHUNK), *A.shape[1:]) if keep else None
+        _run("scan_forward", (*tensors, y, starts), softplus, u.shape, A.shape[2])
+        ctx.softplus = softplus
+        ctx.save_for_backward(*tensors, *([] if starts is None else [starts]))
         return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor, ...]:  # noqa: ANN401
-        u, delta, A, B, C, starts = ctx.saved_tensors
-        grads = [torch.empty_like(x) for x in (u, delta, A.expand(len(u), *A.shape), B, C)]
-        _run(
-            "scan_backward",
-            (u, delta, A, B, C, starts, grad_y.contiguous(), *grads),
-            u.shape[1] // B.shape[1],
-            B.shape,
-        )
-        grads[2] = grads[2].sum(0)
-        return tuple(grads)
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        *tensors, starts = ctx.saved_tensors
+        u, delta, A, B, C, D, bias = tensors
+        grad_u, grad_delta, grad_B, grad_C = (torch.empty_like(x) for x in (u, delta, B, C))
+        of_channels = [u.new_empty(len(u), *x.shape) for x in (A, D, bias)]
+        grads = (grad_u, grad_delta, of_channels[0], grad_B, grad_C, *of_channels[1:])
+        _run("scan_backward", (*tensors, starts, grad_y.contiguous(), *grads), ctx.softplus, u.shape, A.shape[2])
+        grad_A, grad_D, grad_bias = (x.sum(0) for x in of_channels)
+        # the kernel gives the gradient by A itself
+        return grad_u, grad_delta, grad_A * math.log(2), grad_B, grad_C, grad_D, grad_bias, None
 
 
-def _run(name: str, tensors: tuple[Tensor | None, ...], channels: int, shape: torch.Size) -> None:
+def _run(name: str, tensors: tuple[Tensor | None, ...], softplus: bool, shape: torch.Size, states: int) -> None:
     """Call a function of the library, its pairs of image and group divided among threads.
 
     ctypes releases the interpreter lock. Threads of one call each, and no pool: nothing to break in a forked process,
     nothing that spins beside torch's own.
     """
-    batch, groups, length, states = shape
+    batch, length, groups, channels = shape
     function, pairs = getattr(_library(), name), batch * groups
     pointers = [None if x is None else x.data_ptr() for x in tensors]
     threads = max(1, min(torch.get_num_threads(), pairs, pairs * channels * length * states // WORK_PER_THREAD))
     bounds = [pairs * i // threads for i in range(threads + 1)]
-    # scratch of one state for each channel
-    scratch = torch.empty(threads, channels * states)
+    # the states of all channels and, backwards, four arrays of a chunk
+    blocks = -(-channels // WIDTH) + 4 * (CHUNK + 1)
+    scratch = torch.empty(threads, blocks * states * WIDTH)
 
     def work(i: int) -> None:
-        function(*pointers, scratch[i].data_ptr(), groups, channels, length, states, bounds[i], bounds[i + 1])
+        sizes = (int(softplus), groups, channels, length, states, bounds[i], bounds[i + 1])
+        function(*pointers, scratch[i].data_ptr(), *sizes)
 
     others = [Thread(target=work, args=(i,)) for i in range(1, threads)]
     for thread in others:
@@ -117,9 +152,9 @@ def _library() -> ctypes.CDLL | None:
     except (OSError, subprocess.SubprocessError) as error:
         logger.debug("The C scan could not be built, PyTorch takes over: %s", error)
         return None
-    for name, pointers in (("scan_forward", 8), ("scan_backward", 13)):
+    for name, pointers in (("scan_forward", 10), ("scan_backward", 17)):
         function = getattr(library, name)
-        function.argtypes = [ctypes.c_void_p] * pointers + [ctypes.c_ssize_t] * 6
+        function.argtypes = [ctypes.c_void_p] * pointers + [ctypes.c_ssize_t] * 7
         function.restype = None
     return library
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .c_kernel import c_core
+from .c_kernel import c_scan
 from .c_kernel import is_available as c_is_available
 from .chunked import chunked_core
 from .cuda import cuda_scan
@@ -28,8 +28,8 @@ from .cuda import is_available as cuda_is_available
 from .reference import selective_scan_reference
 from .scan_op import blocked_core, scan_op_core
 
-_CORES = {"c": c_core, "chunked": chunked_core, "scan_op": scan_op_core, "blocked": blocked_core}
-BACKENDS = ("auto", "reference", *_CORES, "cuda")
+_CORES = {"chunked": chunked_core, "scan_op": scan_op_core, "blocked": blocked_core}
+BACKENDS = ("auto", "reference", "c", *_CORES, "cuda")
 
 
 def selective_scan(
@@ -99,27 +99,30 @@ def selective_scan(
                 f"tensors on the CPU (these are {u.dtype} on '{u.device}'); use backend='auto'."
             )
             raise RuntimeError(msg)
-        if backend not in _CORES:
+        if backend != "c" and backend not in _CORES:
             msg = f"Unknown scan backend '{backend}'; choose one of {', '.join(BACKENDS)}."
             raise ValueError(msg)
-        return _scan_with(_CORES[backend], u, delta, A, B, C, D, z, delta_bias, delta_softplus)
+        return _scan_with(_CORES.get(backend), u, delta, A, B, C, D, z, delta_bias, delta_softplus)
 
 
 def _scan_with(core, u, delta, A, B, C, D, z, delta_bias, delta_softplus) -> Tensor:  # noqa: ANN001
-    """Wrap the bare recurrence ``core`` into the elementwise parts: bias, softplus, skip and gate."""
+    """Wrap the bare recurrence ``core`` into bias, softplus, skip and gate; without a core the C kernel does it all."""
     dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
-    x, delta, A, B, C = (tensor.to(dtype) for tensor in (u, delta, A, B, C))
-    if delta_bias is not None:
-        delta = delta + delta_bias.to(dtype)[:, None]
-    if delta_softplus:
-        delta = F.softplus(delta)
+    x, delta, A, B, C, D, z, delta_bias = (
+        None if tensor is None else tensor.to(dtype) for tensor in (u, delta, A, B, C, D, z, delta_bias)
+    )
     if B.ndim == 3:
         B, C = B[:, None], C[:, None]
-    y = core(x, delta, A, B, C)
-    if D is not None:
-        y = y + D.to(dtype)[:, None] * x
+    if core is None:
+        y = c_scan(x, delta, A, B, C, D, delta_bias, delta_softplus)
+    else:
+        if delta_bias is not None:
+            delta = delta + delta_bias[:, None]
+        y = core(x, F.softplus(delta) if delta_softplus else delta, A, B, C)
+        if D is not None:
+            y = y + D[:, None] * x
     if z is not None:
-        y = y * F.silu(z.to(dtype))
+        y = y * F.silu(z)
     return y.to(u.dtype)
 
 
