@@ -4,6 +4,7 @@
 """Decoder of the U-Net: an image from features at several scales (section 2.3, figure 4)."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +22,7 @@ class Decoder(nn.Module):
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
-        coarsest_first = widths[::-1]
-        steps = list(zip(coarsest_first[:-1], coarsest_first[1:], strict=True))
+        steps = list(pairwise(widths[::-1]))
         self.narrow = nn.ModuleList(nn.Conv2d(coarse, fine, kernel_size=1) for coarse, fine in steps)
         self.merge = nn.ModuleList(convolution(2 * fine, fine) for _, fine in steps)
         # four times the channels, shuffled to twice the pixels a side: convolutions at full resolution cost most

@@ -17,7 +17,7 @@ See Also:
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from anomalib.data import Batch, InferenceBatch
@@ -35,7 +35,7 @@ from anomalib_vmpfd.engine.module import CalibratedMixin
 from anomalib_vmpfd.engine.post_processor import Threshold
 from anomalib_vmpfd.nn.patch_descriptor import PatchDescriptor
 
-from .torch_model import Features, LossWeights, MmaerecModel
+from .torch_model import Features, MmaerecModel
 
 DEFAULT_IMAGE_SIZE = (256, 256)
 DEFAULT_EXTRACTOR = "timm/tf_efficientnet_lite2"
@@ -96,13 +96,13 @@ class Mmaerec(CalibratedMixin, AnomalibModule):
         >>> model = Mmaerec(image_size=(256, 256), num_items=50)
     """
 
-    panel_titles = {
+    panel_titles: ClassVar = {
         "edges": "Edges",
         "structure": "Structure",
         "colour": "Colour",
         "total": "Structure and colour",
     }
-    panel_kinds = {"edges": "image"}
+    panel_kinds: ClassVar = {"edges": "image"}
 
     def __init__(
         self,
@@ -150,7 +150,9 @@ class Mmaerec(CalibratedMixin, AnomalibModule):
                 edges,
                 attention,
                 base_width,
-                LossWeights(l2, theta, alpha),
+                l2,
+                theta,
+                alpha,
                 mu,
             )
         self.chooses_image_size = chooses_image_size

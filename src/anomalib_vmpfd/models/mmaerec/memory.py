@@ -44,7 +44,9 @@ class MemoryModule(nn.Module):
             msg = f"num_items={num_items}: a memory needs at least one item."
             raise ValueError(msg)
         if not 0 <= shrinkage < num_items:
-            msg = f"shrinkage={shrinkage} is lambda in units of 1 / N: choose it from 0 and below num_items={num_items}."
+            msg = (
+                f"shrinkage={shrinkage} is lambda in units of 1 / N: choose it from 0 and below num_items={num_items}."
+            )
             raise ValueError(msg)
         self.threshold = shrinkage / num_items
         self.items = nn.Parameter(torch.randn(num_items, channels))

@@ -9,7 +9,6 @@ numbers of equations, tables and figures in this package are those of the paper.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import torch
 from anomalib.data import InferenceBatch
@@ -35,20 +34,6 @@ LEVELS = 4
 MAPS_AT_ONCE = 16  # of normals that are calibrated on
 
 
-class LossWeights(NamedTuple):
-    """Weights of the terms of equation 6; 0 leaves a term out (table 8).
-
-    Attributes:
-        l2 (float): Of the squared error.
-        theta (float): Of ``1 - SSIM``.
-        alpha (float): Of the entropy of the memories' weights.
-    """
-
-    l2: float = 1.0
-    theta: float = 1.0
-    alpha: float = 2e-4
-
-
 class MmaerecModel(nn.Module):
     """A U-Net whose skip connections carry what memories recall of the image, and its edges.
 
@@ -61,7 +46,9 @@ class MmaerecModel(nn.Module):
         edges (bool): Whether the edges take part (table 5).
         attention (str): A key of ``ATTENTIONS`` (table 6).
         base_width (int): Channels of the U-Net at stride 2; they double with the stride.
-        loss_weights (LossWeights): Weights of the loss.
+        l2 (float): Weight of the squared error in the loss, equation 6; 0 leaves a term out (table 8).
+        theta (float): Weight of ``1 - SSIM``.
+        alpha (float): Weight of the entropy of the memories' weights.
         mu (float): Weight of the colour difference, equation 14.
 
     Raises:
@@ -77,7 +64,9 @@ class MmaerecModel(nn.Module):
         edges: bool = True,
         attention: str = "coordinate",
         base_width: int = 16,
-        loss_weights: LossWeights = LossWeights(),
+        l2: float = 1.0,
+        theta: float = 1.0,
+        alpha: float = 2e-4,
         mu: float = 1e-3,
     ) -> None:
         super().__init__()
@@ -97,7 +86,7 @@ class MmaerecModel(nn.Module):
                 )
                 raise ValueError(msg)
         widths = [base_width << level for level in range(depth)]
-        self.loss_weights = loss_weights
+        self.l2, self.theta, self.alpha = l2, theta, alpha
         self.mu = mu
         self.extractor = extractor
         self.memories = nn.ModuleList(MemoryModule(num_items, each, shrinkage) for each in channels)
@@ -154,12 +143,11 @@ class MmaerecModel(nn.Module):
 
     def loss(self, images: Tensor, reconstructions: Tensor, weights: list[Tensor]) -> dict[str, Tensor]:
         """Weighted terms of equation 6, scalars by name."""
-        l2, theta, alpha = self.loss_weights
         found = reconstruction_terms(images, reconstructions)
-        terms = {"l2": l2 * found["l2"], "dssim": theta * found["dssim"]}
+        terms = {"l2": self.l2 * found["l2"], "dssim": self.theta * found["dssim"]}
         if weights:
-            terms["entropy"] = alpha * torch.stack([entropy(each.float()) for each in weights]).sum()
-        return {name: term for name, term in terms.items() if term.requires_grad}
+            terms["entropy"] = self.alpha * torch.stack([entropy(each.float()) for each in weights]).sum()
+        return terms
 
     def differences(self, images: Tensor, reconstructions: Tensor) -> tuple[Tensor, Tensor]:
         """``G_MSGM`` and ``mu G_c`` of shape ``(B, 1, H, W)``, equations 7 and 13."""
@@ -177,9 +165,8 @@ class MmaerecModel(nn.Module):
     def predictions(self, scores: Tensor) -> InferenceBatch:
         """Scores and maps in (0, 1) of raw scores ``(B, H, W)``."""
         # what cannot be judged, as an image that is not finite, must not pass as normal
-        score, anomaly_map = (
-            bounded(seen).nan_to_num(nan=1.0) for seen in (self.total.image_score(scores), self.total.anomaly_map(scores))
-        )
+        seen = self.total.image_score(scores), self.total.anomaly_map(scores)
+        score, anomaly_map = (bounded(each).nan_to_num(nan=1.0) for each in seen)
         return InferenceBatch(pred_score=score, anomaly_map=anomaly_map)
 
     @torch.no_grad()
