@@ -188,11 +188,14 @@ class Mmaerec(CalibratedMixin, AnomalibModule):
 
     def fit_normals(self, images: LearntImages) -> None:
         """Learn mean and standard deviation of the extractor's channels; the memories start at cells of the images."""
-        if self.model.extractor is not None:
-            self.model.extractor.fit_statistics(self.describe(batch) for batch, _ in images)
-            some = [self.model.extractor.normalize(self.describe(batch)) for batch, _ in images.evenly(START_IMAGES)]
-            for memory, queries in zip(self.model.memories, zip(*some, strict=True), strict=True):
-                memory.start_from(torch.cat(queries))
+        extractor, features = self.model.extractor, self.features
+        if extractor is None or features is None:
+            return
+        extractor.fit_statistics(features(batch.image, batch.image_path) for batch, _ in images)
+        some = images.evenly(START_IMAGES)
+        queries = [extractor.normalize(features(batch.image, batch.image_path)) for batch, _ in some]
+        for memory, level in zip(self.model.memories, zip(*queries, strict=True), strict=True):
+            memory.start_from(torch.cat(level))
 
     def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
         """Weighted terms of equation 6."""
