@@ -222,5 +222,11 @@ def _extractor(name: str | None, given: dict[str, Any] | None, image_size: tuple
             raise ValueError(msg)
         return None
     layers = (given or {}).get("layers") or (DEFAULT_LAYERS if name == DEFAULT_EXTRACTOR else ())
+    if not layers or not name.startswith("timm/"):
+        msg = (
+            f"extractor={name!r} must be 'timm/<backbone>' with extractor_args.layers, its stages of strides 2, 4, 8 and "
+            "so on as TimmFeatureExtractor names them."
+        )
+        raise ValueError(msg)
     arguments = {**(given or {}), "layers": [[each] for each in layers]}
     return build_part("extractor", name, {name: PatchDescriptor}, arguments, name, image_size)

@@ -78,3 +78,17 @@ def test_entropy_is_that_of_equation_5_and_stays_finite_with_its_gradient():
 def test_a_memory_of_nothing_is_refused(items, shrinkage):
     with pytest.raises(ValueError, match=r"num_items|shrinkage"):
         MemoryModule(items, 4, shrinkage)
+
+
+def test_items_start_at_cells_of_normal_images():
+    torch.manual_seed(0)
+    queries = torch.randn(2, 3, 4, 4)
+    cells = queries.movedim(1, -1).reshape(-1, 3)
+    memory = MemoryModule(8, 3)
+    memory.start_from(queries)
+    distances = torch.cdist(memory.items.detach(), cells).amin(1)
+    torch.testing.assert_close(distances, torch.zeros(8))
+    assert len(memory.items.unique(dim=0)) == 8, "no cell twice"
+    before = memory.items.clone()
+    memory.start_from(queries[:1, :, :2, :3])
+    assert torch.equal(memory.items, before), "six cells are too few"
