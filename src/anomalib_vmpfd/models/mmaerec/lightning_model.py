@@ -43,6 +43,7 @@ DEFAULT_LAYERS = ("blocks.0", "blocks.1", "blocks.2", "blocks.4")  # strides 2 t
 MILESTONES = (0.5, 0.8)  # epochs 300 and 480 of the paper's 600
 DECAY = 0.2
 START_IMAGES = 30  # whose cells the memories start from
+LOCATION_IMAGES = 100  # whose errors tell what is usual at a location
 
 
 class Mmaerec(CalibratedMixin, AnomalibModule):
@@ -79,8 +80,8 @@ class Mmaerec(CalibratedMixin, AnomalibModule):
         image_fpr (float): False-positive rate for images. Defaults to ``0.02``.
         mask_fpr (float): Share of normal images with any pixel in their mask. Defaults to ``0.1``.
         lr (float): Learning rate of Adam, times 0.2 after half and again after four fifths of the training.
-            Defaults to ``1e-3``.
-        epochs (int): Length of the recipe, for trainings without ``max_epochs``. Defaults to ``60``.
+            Defaults to ``5e-3``.
+        epochs (int): Length of the recipe, for trainings without ``max_epochs``. Defaults to ``40``.
         cache_mb (float): Memory in megabytes for features of images that are not augmented. Defaults to ``2048``.
         seed (int): Seeds weights, order of the images and the held-out images. Defaults to ``0``.
         pre_processor (PreProcessor | bool): Pre-processor; ``True`` resizes to ``image_size``.
@@ -123,8 +124,8 @@ class Mmaerec(CalibratedMixin, AnomalibModule):
         threshold: Threshold = "normals",
         image_fpr: float = 0.02,
         mask_fpr: float = 0.1,
-        lr: float = 1e-3,
-        epochs: int = 60,
+        lr: float = 5e-3,
+        epochs: int = 40,
         cache_mb: float = 2048,
         seed: int = 0,
         pre_processor: PreProcessor | bool = True,
@@ -164,6 +165,7 @@ class Mmaerec(CalibratedMixin, AnomalibModule):
         self.cache_mb = cache_mb
         self.seed = seed
         self.features: CachedFeatures | None = None
+        self._learnt: LearntImages | None = None
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Adam, its rate times 0.2 at both milestones (section 3.3)."""
@@ -197,6 +199,10 @@ class Mmaerec(CalibratedMixin, AnomalibModule):
         for memory, level in zip(self.model.memories, zip(*queries, strict=True), strict=True):
             memory.start_from(torch.cat(level))
 
+    def score_learnt(self, images: LearntImages, *, thresholds: bool) -> None:
+        """Choose the learnt images whose errors tell what is usual at a location; none where none are held out."""
+        self._learnt = None if thresholds else images.evenly(LOCATION_IMAGES)
+
     def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
         """Weighted terms of equation 6."""
         return self.model(batch.image, self.describe(batch))
@@ -206,8 +212,10 @@ class Mmaerec(CalibratedMixin, AnomalibModule):
         return self.model.score(batch.image, self.describe(batch))
 
     def calibrate(self, observed: Iterable[Tensor]) -> Iterable[InferenceBatch]:
-        """Set the scales of map and image score from normals."""
-        return self.model.calibrate(torch.cat(list(observed)), self.map_quantiles)
+        """Set the scales of map and image score from held-out normals, and from errors of learnt ones."""
+        new = torch.cat(list(observed))
+        learnt = None if self._learnt is None else torch.cat([self.observe(batch) for batch, _ in self._learnt])
+        return self.model.calibrate(new, self.map_quantiles, learnt)
 
     def describe(self, batch: Batch) -> Features | None:
         """The extractor's features of a batch, from the cache where it has them; ``None`` without memories."""
@@ -224,8 +232,8 @@ def _extractor(name: str | None, given: dict[str, Any] | None, image_size: tuple
     layers = (given or {}).get("layers") or (DEFAULT_LAYERS if name == DEFAULT_EXTRACTOR else ())
     if not layers or not name.startswith("timm/"):
         msg = (
-            f"extractor={name!r} must be 'timm/<backbone>' with extractor_args.layers, its stages of strides 2, 4, 8 and "
-            "so on as TimmFeatureExtractor names them."
+            f"extractor={name!r} must be 'timm/<backbone>' with extractor_args.layers, its stages of strides 2, 4, 8 "
+            "and so on as TimmFeatureExtractor names them."
         )
         raise ValueError(msg)
     arguments = {**(given or {}), "layers": [[each] for each in layers]}

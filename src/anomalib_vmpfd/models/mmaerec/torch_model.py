@@ -31,6 +31,8 @@ from .memory import MemoryModule, entropy
 
 Features = tuple[Tensor, ...]
 LEVELS = 4
+# edges and highlights that are never given back well are so in every image: a location is judged by itself almost alone
+LOCATION_PRIOR = 1.0
 MAPS_AT_ONCE = 16  # of normals that are calibrated on
 
 
@@ -96,7 +98,7 @@ class MmaerecModel(nn.Module):
         self.edge_encoder = EdgeEncoder(widths) if edges else None
         self.attentions = nn.ModuleList(ATTENTIONS[attention](each) for each in widths)
         self.decoder = Decoder(widths)
-        self.total = RawMap(pixel_grid((height, width)), (height, width))
+        self.total = RawMap(pixel_grid((height, width)), (height, width), location_prior=LOCATION_PRIOR)
         # what light convolutions take half the time in on a CPU
         self.to(memory_format=torch.channels_last)
 
@@ -170,17 +172,20 @@ class MmaerecModel(nn.Module):
         return InferenceBatch(pred_score=score, anomaly_map=anomaly_map)
 
     @torch.no_grad()
-    def calibrate(self, scores: Tensor, map_quantiles: tuple[float, float]) -> Iterator[InferenceBatch]:
+    def calibrate(
+        self, scores: Tensor, map_quantiles: tuple[float, float], learnt: Tensor | None = None
+    ) -> Iterator[InferenceBatch]:
         """Set the scales of map and image score from normal images.
 
         Args:
             scores (Tensor): Raw scores of normal images as if they were new, ``(N, H, W)``.
             map_quantiles (tuple[float, float]): Quantiles that become 0 and 1 of the map.
+            learnt (Tensor | None): Raw scores of learnt images, to tell what is usual at a location.
 
         Yields:
             InferenceBatch: Scores and maps of these images as if they were new, to take thresholds from.
         """
-        image_scores = self.total.calibrate(scores, map_quantiles)
+        image_scores = self.total.calibrate(scores, map_quantiles, learnt)
         for part, seen in zip(scores.split(MAPS_AT_ONCE), image_scores.split(MAPS_AT_ONCE), strict=True):
             yield InferenceBatch(pred_score=bounded(seen), anomaly_map=bounded(self.total.anomaly_map(part)))
 
