@@ -18,14 +18,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from anomalib_vmpfd.data.mvtec import MVTec
     from anomalib_vmpfd.data.sample_parts import SampleParts
+    from anomalib_vmpfd.models.mmaerec.lightning_model import Mmaerec
     from anomalib_vmpfd.models.vmpfd_ad.lightning_model import VmpfdAd
     from anomalib_vmpfd.registration import register
 
 __version__ = "0.1.0"
-__all__ = ["DATAMODULES", "MODELS", "MVTec", "SampleParts", "VmpfdAd", "register"]
+__all__ = ["DATAMODULES", "MODELS", "MVTec", "Mmaerec", "SampleParts", "VmpfdAd", "register"]
 
 # the modules that define them; registration, command line and the contract tests take what is listed here
-MODELS = {"VmpfdAd": "anomalib_vmpfd.models.vmpfd_ad.lightning_model"}
+MODELS = {
+    "VmpfdAd": "anomalib_vmpfd.models.vmpfd_ad.lightning_model",
+    "Mmaerec": "anomalib_vmpfd.models.mmaerec.lightning_model",
+}
 DATAMODULES = {"MVTec": "anomalib_vmpfd.data.mvtec", "SampleParts": "anomalib_vmpfd.data.sample_parts"}
 _ORIGIN = {**MODELS, **DATAMODULES, "register": "anomalib_vmpfd.registration"}
 

@@ -88,6 +88,31 @@ ENTRIES = {
         0.0,
         {"reconstruction_args": {"code": 8}},
     ),
+    "Mmaerec": Entry(
+        "Mmaerec",
+        {
+            "image_size": (64, 64),
+            "extractor_args": {"layers": ["blocks.0", "blocks.1"]},
+            "num_items": 10,
+            "base_width": 8,
+            "lr": 1e-2,
+            "epochs": 8,
+        },
+        {
+            "image_size": (64, 96),
+            "shrinkage": 1.5,
+            "attention": "se",
+            "theta": 0.5,
+            "mu": 2e-3,
+            "map_quantiles": (0.5, 0.9),
+            "image_fpr": 0.1,
+            "epochs": 2,
+        },
+        0.6,
+        0.6,
+        0.2,
+        {"extractor_args": {"stages": 3}},
+    ),
     "LocalContrast": Entry(
         "LocalContrast", {"lr": 0.02, "epochs": 4}, {"cell": 4}, 0.6, 0.6, 0.0, {"sigma": 1.0}, LocalContrast
     ),

@@ -44,7 +44,19 @@ def test_data(cli: AnomalibCLI, path: Path, tmp_path: Path) -> None:
 def test_models(cli: AnomalibCLI, path: Path) -> None:
     config = cli.parser.parse_args(["train", "--config", str(path)])
     model = cli.parser.instantiate_classes(config)["train"]["model"]
-    assert isinstance(model, anomalib_vmpfd.VmpfdAd)
+    assert isinstance(model, (anomalib_vmpfd.VmpfdAd, anomalib_vmpfd.Mmaerec))
+
+
+def test_the_papers_mmaerec(cli: AnomalibCLI) -> None:
+    """Sections 2.3 to 3.3 of its paper: widths from 128, four memories of 30 items, batches of 4, 600 epochs."""
+    config = cli.parser.parse_args(["train", "--config", str(CONFIGS / "mmaerec_paper.yaml")])
+    objects = cli.parser.instantiate_classes(config)["train"]
+    model, data = objects["model"], objects["data"]
+    assert (data.train_batch_size, data.val_split_mode, model.epochs) == (4, "none", 600)
+    network = model.model
+    assert [tuple(memory.items.shape) for memory in network.memories] == [(30, 64), (30, 256), (30, 512), (30, 1024)]
+    assert [each.out_channels for each in network.projections] == [128, 256, 512, 1024]
+    assert (network.l2, network.theta, network.alpha, network.mu) == (1.0, 1.0, 2e-4, 1e-3)
 
 
 def readme_command(name: str) -> list[str]:

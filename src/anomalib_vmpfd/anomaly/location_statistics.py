@@ -18,13 +18,15 @@ class LocationStatistics(nn.Module):
 
     Args:
         shape (tuple[int, int]): Number of cells ``(h, w)``.
+        prior (float): How many images' worth of the whole map is in the statistics of a location.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, shape: tuple[int, int]) -> None:
+    def __init__(self, shape: tuple[int, int], prior: float = PRIOR) -> None:
         super().__init__()
+        self.prior = prior
         self.register_buffer("mean", torch.zeros(shape))
         self.register_buffer("std", torch.ones(shape))
 
@@ -45,21 +47,21 @@ class LocationStatistics(nn.Module):
         """
         exact = scores.double()
         first, second = exact.sum(0), exact.square().sum(0)
-        mean, std = _mean_and_std(first, second, len(scores))
+        mean, std = _mean_and_std(first, second, len(scores), self.prior)
         self.mean.copy_(mean)
         self.std.copy_(std)
         if len(scores) == 1:
             return self(scores)
         left_out = []
         for image in exact:
-            mean, std = _mean_and_std(first - image, second - image.square(), len(scores) - 1)
+            mean, std = _mean_and_std(first - image, second - image.square(), len(scores) - 1, self.prior)
             left_out.append(((image - mean) / std).float())
         return torch.stack(left_out)
 
 
-def _mean_and_std(first: Tensor, second: Tensor, images: int) -> tuple[Tensor, Tensor]:
+def _mean_and_std(first: Tensor, second: Tensor, images: int, prior: float) -> tuple[Tensor, Tensor]:
     """Shrunk mean and standard deviation of every location, ``(h, w)`` each, from sums of scores and of squares."""
-    weight = images / (images + PRIOR)
+    weight = images / (images + prior)
     mean, square = first / images, second / images
     variance = (square - mean.square()).clamp_min(0)
     whole = (square.mean() - mean.mean().square()).clamp_min(0)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from anomalib_vmpfd.nn.grid import Grid, Resample, pixel_grid
 
-from .location_statistics import LocationStatistics
+from .location_statistics import PRIOR, LocationStatistics
 from .scale import quantiles
 
 # cells whose quantiles are taken: more change nothing
@@ -30,6 +30,7 @@ class RawMap(nn.Module):
         in_image_score (bool): Whether its maximum is part of the image score.
         smoothing (float): Standard deviation in pixels of a Gaussian over the map.
         quantiles_of (str): ``"cells"``, or ``"pixels"`` for the letter of equations 15 and 18.
+        location_prior (float): See :class:`LocationStatistics`.
     """
 
     quantiles: Tensor
@@ -43,13 +44,14 @@ class RawMap(nn.Module):
         in_image_score: bool = True,
         smoothing: float = 0.0,
         quantiles_of: Literal["cells", "pixels"] = "cells",
+        location_prior: float = PRIOR,
     ) -> None:
         super().__init__()
         self.weight = weight
         self.in_image_score = in_image_score
         self.quantiles_of = quantiles_of
         self.to_pixels = Resample(grid, pixel_grid(image_size), smoothing)
-        self.locations = LocationStatistics(grid.shape)
+        self.locations = LocationStatistics(grid.shape, location_prior)
         # until they are calibrated, maps and maxima keep their own scale
         self.register_buffer("quantiles", torch.tensor([0.0, 1.0]))
         self.register_buffer("maximum", torch.tensor([0.0, 1.0]))
@@ -66,12 +68,14 @@ class RawMap(nn.Module):
         return (self.locations(scores).amax((1, 2)) - mean) / std
 
     @torch.no_grad()
-    def calibrate(self, scores: Tensor, map_quantiles: tuple[float, float]) -> Tensor:
+    def calibrate(self, scores: Tensor, map_quantiles: tuple[float, float], learnt: Tensor | None = None) -> Tensor:
         """Learn the scales from normals.
 
         Args:
             scores (Tensor): Scores of normal images as if they were new, ``(N, h, w)``.
             map_quantiles (tuple[float, float]): Quantiles that become 0 and 1.
+            learnt (Tensor | None): Scores of learnt images, ``(M, h, w)``, where the others are new: the statistics of
+                the locations come from these then, as there are more of them.
 
         Returns:
             Tensor: Image scores of these images as if they were new, ``(N,)``.
@@ -81,7 +85,8 @@ class RawMap(nn.Module):
         step = max(1, len(scores) * per_image // QUANTILE_CELLS)
         values = self.to_pixels(scores[::step].float()) if of_pixels else scores[::step]
         self.quantiles.copy_(quantiles([values], map_quantiles))
-        maxima = self.locations.fit(scores).amax((1, 2))
+        left_out = self.locations.fit(scores if learnt is None else learnt)
+        maxima = (left_out if learnt is None else self.locations(scores)).amax((1, 2))
         mean, std = maxima.mean(), maxima.std(unbiased=False)
         self.maximum.copy_(torch.stack([mean, torch.where(std > 0, std, torch.ones_like(std))]))
         return (maxima - self.maximum[0]) / self.maximum[1]

@@ -122,3 +122,22 @@ def test_all_that_was_calibrated_comes_back_with_a_checkpoint(quantiles_of):
     probe = gamma(2, 8, 8, seed=1)
     torch.testing.assert_close(again.anomaly_map(probe), each.anomaly_map(probe), rtol=0, atol=0)
     torch.testing.assert_close(again.image_score(probe), each.image_score(probe), rtol=0, atol=0)
+
+
+def test_learnt_images_tell_what_is_usual_at_a_location_and_new_ones_how_high_scores_are():
+    """A corner that every image is bad at, and new images that score higher than learnt ones everywhere."""
+    learnt, new = gamma(60, 8, 8), 1.5 * gamma(6, 8, 8, seed=1)
+    for scores in (learnt, new):
+        scores[:, 0, 0] += 40
+    each = raw_map()
+    image_scores = each.calibrate(new, QUANTILES, learnt)
+    assert each.locations.mean[0, 0] > 20
+    torch.testing.assert_close(each.image_score(new), image_scores)
+    assert image_scores.mean().abs() < 1e-4, "of the new images, not of the learnt ones"
+    # six images alone would say too little of the corner
+    alone = raw_map()
+    alone.calibrate(new, QUANTILES)
+    anomalous = gamma(1, 8, 8, seed=2)
+    anomalous[:, 0, 0] += 40
+    anomalous[:, 4, 4] = 30
+    assert each.image_score(anomalous) > alone.image_score(anomalous)
