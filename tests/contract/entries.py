@@ -90,7 +90,7 @@ ENTRIES = {
     ),
     "Prn": Entry(
         "Prn",
-        {"image_size": (64, 64), "channels": (8, 8, 16), "depth": 1, "lr": 5e-3, "epochs": 4},
+        {"image_size": (64, 64), "channels": (8, 8, 16), "depth": 1, "lr": 5e-3, "epochs": 3},
         {
             "image_size": (64, 96),
             "channels": (4, 4, 8),

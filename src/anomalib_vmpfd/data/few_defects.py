@@ -21,6 +21,9 @@ class FewDefects(Folder):
     anomalous in the training data, for models that learn defects, as :class:`Prn`; other models are refused, unless
     ``known_defects=0``. Validation and thresholds see normals alone.
 
+    ``*`` in ``abnormal_dir`` stands for every folder there but ``normal_test_dir``, and in ``mask_dir`` for the same
+    names, as in the layout of MVTec AD: ``abnormal_dir="test/*"``, ``mask_dir="ground_truth/*"``.
+
     Args:
         known_defects (int): Number ``k`` of defective test images to train on. Defaults to ``10``.
         removed_defects (int | None): Number of defective images to leave out of the test, at least as many, so that
@@ -48,6 +51,8 @@ class FewDefects(Folder):
         ... )
     """
 
+    abnormal_dir: Any
+    mask_dir: Any
     train_data: AnomalibDataset
     test_data: AnomalibDataset
 
@@ -104,6 +109,18 @@ class FewDefects(Folder):
                 "to test it on the same images."
             )
             raise ValueError(msg)
+
+    def _setup(self, _stage: str | None = None) -> None:
+        if "*" in str(self.abnormal_dir):
+            root = Path(self.root or "")
+            good = root / str(self.normal_test_dir)
+            kinds = sorted(path for path in root.glob(str(self.abnormal_dir)) if path.is_dir() and path != good)
+            if not kinds:
+                msg = f"There is no folder {root / str(self.abnormal_dir)}; give the folders of the defects."
+                raise ValueError(msg)
+            self.mask_dir = [root / str(self.mask_dir).replace("*", path.name) for path in kinds]
+            self.abnormal_dir = kinds
+        super()._setup(_stage)
 
     def _create_test_split(self) -> None:
         super()._create_test_split()

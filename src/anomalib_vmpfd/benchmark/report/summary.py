@@ -182,11 +182,11 @@ def summarise(suite: Suite, results: Results) -> Summary:
 
 
 def load_published() -> pd.DataFrame:
-    """Read the published values, tables 2 to 4 of the paper.
+    """Read the published values: tables 2 to 4 of VMPFD-AD's paper, tables 1, 2, 7 and 8 of PRN's.
 
     Returns:
-        pd.DataFrame: Columns dataset, category (``mean`` is the published mean), model, image_AUROC and pixel_AUROC
-            as fractions, source.
+        pd.DataFrame: Columns dataset, category (``mean`` is the published mean), model, image_AUROC, pixel_AUROC, AUPRO
+            and pixel_AP as fractions, source.
     """
     text = files(__package__).joinpath("published.csv").read_text(encoding="utf-8")
     return pd.read_csv(StringIO(text), dtype={"category": str})

@@ -62,7 +62,8 @@ class Synthesis:
         made = []
         with torch.random.fork_rng(devices=[]):
             for image in images.detach().float().cpu():
-                torch.manual_seed(zlib.crc32(image.numpy().tobytes(), seed % 2**32))
+                # of the CPU alone: torch.manual_seed notes a stack for every kind of device
+                torch.default_generator.manual_seed(zlib.crc32(image.numpy().tobytes(), seed % 2**32))
                 made.append(self._anomalous(image, defects))
         anomalous, masks = (torch.stack(each) for each in zip(*made, strict=True))
         return anomalous.to(images), masks[:, None].to(images)
