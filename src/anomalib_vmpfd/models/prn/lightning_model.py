@@ -77,7 +77,7 @@ class Prn(CalibratedMixin, AnomalibModule):
         prototypes (float): Number of prototypes by that of the normal images, table 6. Defaults to ``0.1``.
         channels (tuple[int, int, int] | None): Channels ``c_j`` of the trained network at each scale; ``None`` is as
             many as the extractor has, the paper's. Defaults to ``(16, 32, 64)``.
-        depth (int): Multi-size self-attentions one behind the other, ``N``. Defaults to ``3``.
+        depth (int): Multi-size self-attentions one behind the other, ``N``; the paper has 3. Defaults to ``1``.
         textures (str | None): Folder with pictures of foreign textures, as the paper's DTD; ``None`` generates some.
             Defaults to ``None``.
         target_area (str): ``"part"`` makes anomalies on the part, where it is told from a background of one colour;
@@ -93,7 +93,7 @@ class Prn(CalibratedMixin, AnomalibModule):
         lr_schedule (str): ``"cosine"`` to zero over the training or ``"constant"``. Defaults to ``"cosine"``.
         weight_decay (float): Weight decay. Defaults to ``1e-5``.
         steps (int): Length of the recipe in steps, rounded up to whole epochs, for trainings without ``max_epochs``.
-            Defaults to ``500``.
+            Defaults to ``300``.
         epochs (int | None): Length of the recipe in epochs, in place of ``steps``. Defaults to ``None``.
         cache_mb (float): Memory in megabytes for features of images that are not augmented. Defaults to ``2048``.
         seed (int): Seeds weights, prototypes, anomalies, order of the images and the held-out images. Defaults to
@@ -122,7 +122,7 @@ class Prn(CalibratedMixin, AnomalibModule):
         descriptor_args: dict[str, Any] | None = None,
         prototypes: float = 0.1,
         channels: tuple[int, int, int] | None = DEFAULT_CHANNELS,
-        depth: int = 3,
+        depth: int = 1,
         textures: str | None = None,
         target_area: TargetArea = "part",
         lambda_focal: float = 5.0,
@@ -133,7 +133,7 @@ class Prn(CalibratedMixin, AnomalibModule):
         lr: float = 1e-3,
         lr_schedule: LrSchedule = "cosine",
         weight_decay: float = 1e-5,
-        steps: int = 500,
+        steps: int = 300,
         epochs: int | None = None,
         cache_mb: float = 2048,
         seed: int = 0,
