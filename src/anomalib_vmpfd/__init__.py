@@ -16,21 +16,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from anomalib_vmpfd.data.few_defects import FewDefects
     from anomalib_vmpfd.data.mvtec import MVTec
     from anomalib_vmpfd.data.sample_parts import SampleParts
     from anomalib_vmpfd.models.mmaerec.lightning_model import Mmaerec
+    from anomalib_vmpfd.models.prn.lightning_model import Prn
     from anomalib_vmpfd.models.vmpfd_ad.lightning_model import VmpfdAd
     from anomalib_vmpfd.registration import register
 
 __version__ = "0.1.0"
-__all__ = ["DATAMODULES", "MODELS", "MVTec", "Mmaerec", "SampleParts", "VmpfdAd", "register"]
+__all__ = ["DATAMODULES", "MODELS", "FewDefects", "MVTec", "Mmaerec", "Prn", "SampleParts", "VmpfdAd", "register"]
 
 # the modules that define them; registration, command line and the contract tests take what is listed here
 MODELS = {
     "VmpfdAd": "anomalib_vmpfd.models.vmpfd_ad.lightning_model",
     "Mmaerec": "anomalib_vmpfd.models.mmaerec.lightning_model",
+    "Prn": "anomalib_vmpfd.models.prn.lightning_model",
 }
-DATAMODULES = {"MVTec": "anomalib_vmpfd.data.mvtec", "SampleParts": "anomalib_vmpfd.data.sample_parts"}
+DATAMODULES = {
+    "MVTec": "anomalib_vmpfd.data.mvtec",
+    "SampleParts": "anomalib_vmpfd.data.sample_parts",
+    "FewDefects": "anomalib_vmpfd.data.few_defects",
+}
 _ORIGIN = {**MODELS, **DATAMODULES, "register": "anomalib_vmpfd.registration"}
 
 

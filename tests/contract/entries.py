@@ -113,6 +113,23 @@ ENTRIES = {
         0.2,
         {"extractor_args": {"stages": 3}},
     ),
+    "Prn": Entry(
+        "Prn",
+        {"image_size": (64, 64), "channels": (8, 8, 16), "depth": 1, "lr": 5e-3, "epochs": 3},
+        {
+            "image_size": (64, 96),
+            "channels": (4, 4, 8),
+            "prototypes": 0.3,
+            "target_area": "image",
+            "lambda_focal": 2.0,
+            "lr_schedule": "constant",
+            "image_fpr": 0.1,
+        },
+        0.65,
+        0.8,
+        0.0,
+        {"descriptor_args": {"stage": 1}},
+    ),
     "LocalContrast": Entry(
         "LocalContrast", {"lr": 0.02, "epochs": 4}, {"cell": 4}, 0.6, 0.6, 0.0, {"sigma": 1.0}, LocalContrast
     ),

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import pytest
 from anomalib.cli.cli import AnomalibCLI
 
-from anomalib_vmpfd import VmpfdAd, register
+from anomalib_vmpfd import Prn, VmpfdAd, register
 from anomalib_vmpfd.benchmark.cli import _parser
 from anomalib_vmpfd.benchmark.suite import load_suite
 from anomalib_vmpfd.cli import main
@@ -30,9 +30,8 @@ REPOSITORY = Path(__file__).parents[2]
 DOCS = sorted((REPOSITORY / "docs").glob("*.md"), key=lambda path: (path.stem != "quickstart", path.stem))
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *DOCS]
 SMALL = {
-    "image_size": (128, 128),
-    "density_args": {"num_components": 64},
-    "epochs": 1,
+    VmpfdAd: {"image_size": (128, 128), "density_args": {"num_components": 64}, "epochs": 1},
+    Prn: {"image_size": (64, 64), "channels": (4, 4, 8), "epochs": 1},
 }
 QUICK = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", "--trainer.logger", "false"]
 FENCE = re.compile(r"(<!-- needs: data -->\s*)?^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -66,12 +65,13 @@ def commands() -> list[tuple[str, str, bool]]:
 
 @pytest.fixture(scope="module", autouse=True)
 def small() -> Iterator[None]:
-    """VmpfdAd with small defaults; what a page gives explicitly stays."""
-    parameters = list(inspect.signature(VmpfdAd.__init__).parameters.values())
-    names = [p.name for p in parameters if p.default is not p.empty]
+    """Models with small defaults; what a page gives explicitly stays."""
     with pytest.MonkeyPatch.context() as patch:
-        defaults = tuple(SMALL.get(n, d) for n, d in zip(names, VmpfdAd.__init__.__defaults__, strict=True))
-        patch.setattr(VmpfdAd.__init__, "__defaults__", defaults)
+        for model, small in SMALL.items():
+            parameters = list(inspect.signature(model.__init__).parameters.values())
+            names = [p.name for p in parameters if p.default is not p.empty]
+            defaults = tuple(small.get(n, d) for n, d in zip(names, model.__init__.__defaults__, strict=True))
+            patch.setattr(model.__init__, "__defaults__", defaults)
         yield
 
 
@@ -86,7 +86,10 @@ def place(tmp_path_factory: pytest.TempPathFactory, sample_root: Path) -> Path:
     for part in ("train/good", "test/good"):
         shutil.copytree(washer / part, folder / "my_parts" / part)
     for part in ("test", "ground_truth"):
-        shutil.copytree(washer / part / "dent", folder / "my_parts" / part / "defect")
+        defects = folder / "my_parts" / part / "defect"
+        defects.mkdir(parents=True)
+        for path in [*(washer / part / "dent").iterdir(), *(washer / part / "scratch").iterdir()]:
+            shutil.copy(path, defects / f"{path.parent.name}_{path.name}")
     return folder
 
 

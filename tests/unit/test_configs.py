@@ -27,7 +27,7 @@ def cli() -> AnomalibCLI:
 
 def test_there_is_one_for_each_data_set() -> None:
     names = {path.stem for path in DATA}
-    assert names == {"mvtec_ad", "visa", "btad", "mvtec_loco", "kolektor", "folder", "magnetic_tile"}
+    assert names == {"mvtec_ad", "visa", "btad", "mvtec_loco", "kolektor", "folder", "few_defects", "magnetic_tile"}
 
 
 @pytest.mark.parametrize("path", DATA, ids=lambda path: path.stem)
@@ -44,7 +44,8 @@ def test_data(cli: AnomalibCLI, path: Path, tmp_path: Path) -> None:
 def test_models(cli: AnomalibCLI, path: Path) -> None:
     config = cli.parser.parse_args(["train", "--config", str(path)])
     model = cli.parser.instantiate_classes(config)["train"]["model"]
-    assert isinstance(model, (anomalib_vmpfd.VmpfdAd, anomalib_vmpfd.Mmaerec))
+    wanted = {"prn": anomalib_vmpfd.Prn, "mmaerec": anomalib_vmpfd.Mmaerec}
+    assert type(model) is wanted.get(path.stem.partition("_")[0], anomalib_vmpfd.VmpfdAd)
 
 
 def test_the_papers_mmaerec(cli: AnomalibCLI) -> None:
@@ -90,6 +91,20 @@ def test_the_readmes_command_is_the_papers_protocol(cli: AnomalibCLI, monkeypatc
     assert network.density.target == "self"
     assert network.reconstruction.lambda_mse == 5.0
     assert (network.map_weights, network.image_score) == ((0.5, 0.5), "map"), "equations 20 and 21"
+
+
+def test_prns_command_is_its_papers_protocol(cli: AnomalibCLI, tmp_path: Path) -> None:
+    """Section 4.1 and appendix A.2: ten known defects, 700 epochs, Adam at 0.0001, batches of 64 of which 32 normal."""
+    words = ["train", "--config", str(CONFIGS / "prn_paper.yaml"), "--data.root", str(tmp_path), "--data.name", "screw"]
+    objects = cli.parser.instantiate_classes(cli.parser.parse_args(words))["train"]
+    model, data = objects["model"], objects["data"]
+    assert (data.name, data.known_defects, data.removed_defects, data.train_batch_size) == ("screw", 10, 10, 32)
+    assert data.val_split_mode == "none", "the model holds out normals itself"
+    assert (model.recipe_epochs, model.lr, model.lr_schedule, model.weight_decay) == (700, 1e-4, "constant", 1e-5)
+    assert (model.prototypes, model.model.lambda_focal) == (0.1, 5.0)
+    assert [level.channels for level in model.model.descriptor.levels] == [64, 128, 256]
+    assert [attend[0].embed.in_channels for attend in model.model.attention] == [128, 256, 512]
+    assert {len(attend) for attend in model.model.attention} == {3}
 
 
 def test_one_argument_of_a_part_may_differ_from_the_config(cli: AnomalibCLI, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,13 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Write the tables of README.md, of the model's README and of docs/export.md from result files, between their markers.
+"""Write the tables of README.md, of the models' READMEs and of the docs from result files, between their markers.
 
     python tools/release/fill_tables.py            fill them
     python tools/release/fill_tables.py --check    fail where a page is not what the result files say
 
-A marker is ``<!-- name -->``, closed by ``<!-- /name -->``: ``results``, ``ablation``, ``shapes`` and
-``robustness`` come from the suites side_by_side, development, shapes and robustness, ``speed`` from
+A marker is ``<!-- name -->``, closed by ``<!-- /name -->``: ``results``, ``ablation``, ``shapes``, ``robustness`` and
+``few-defects`` come from the suites side_by_side, development, shapes, robustness and few_defects, ``speed`` from
 ``results/speed/latency.csv`` and ``growth`` from ``scan_growth.csv``.
 """
 
@@ -31,7 +31,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "src/anomalib_vmpfd/models/vmpfd_ad/README.md", "docs/export.md")
+PAGES = (
+    "README.md",
+    "src/anomalib_vmpfd/models/vmpfd_ad/README.md",
+    "src/anomalib_vmpfd/models/prn/README.md",
+    "docs/export.md",
+    "docs/few-defects.md",
+)
 METRICS = {"image_AUROC": "image AUROC", "pixel_AUROC": "pixel AUROC", "AUPRO": "AUPRO"}
 
 
@@ -79,12 +85,32 @@ def robustness(rows: pd.DataFrame) -> str:
     return _described("robustness", markdown(["", *models], lines), rows)
 
 
-def _described(suite: str, table: str, rows: pd.DataFrame) -> str:
+def few_defects(rows: pd.DataFrame) -> str:
+    """One row a model, means over the draws of the defects, with average precision, which few defects are about."""
+    rows = rows[rows.status == "ok"]
+    metrics = {"image_AUROC": METRICS["image_AUROC"], "pixel_AP": "pixel AP", "AUPRO": METRICS["AUPRO"]}
+    categories = list(dict.fromkeys(rows.category))
+    lines = []
+    for model in dict.fromkeys(rows.model):
+        own = rows[rows.model == model]
+        means = own.groupby("category")[list(metrics)].mean()
+        draws = own.groupby("category").seed.nunique()
+        cells = [
+            f"{' / '.join(percent(means.loc[c, m]) for m in metrics)} ({draws[c]})" if c in means.index else "-"
+            for c in categories
+        ]
+        lines.append([model, *cells, _training(own)])
+    table = markdown(["model", *categories, "training, s (steps)"], lines)
+    described = _described("few_defects", table, rows, metrics)
+    return f"{described} In brackets: draws of the defects, of which the mean is given."
+
+
+def _described(suite: str, table: str, rows: pd.DataFrame, metrics: dict[str, str] = METRICS) -> str:
     """The table with its metrics above it and the conditions of its rows below."""
     seeds = ", ".join(str(s) for s in sorted(set(rows.seed)))
     commits = ", ".join(sorted({str(c)[:7] for c in rows.commit}))
     return (
-        f"{' / '.join(METRICS.values())}, per cent.\n\n{table}\n\n"
+        f"{' / '.join(metrics.values())}, per cent.\n\n{table}\n\n"
         f"`results/{suite}/results.csv`; seed {seeds}, {', '.join(sorted(set(rows.device)))}, "
         f"{', '.join(sorted({str(p) for p in rows.precision}))}, commit {commits}."
     )
@@ -183,6 +209,7 @@ def main() -> None:
         "ablation": ("development/results.csv", partial(accuracy, "development")),
         "shapes": ("shapes/results.csv", partial(accuracy, "shapes")),
         "robustness": ("robustness/results.csv", robustness),
+        "few-defects": ("few_defects/results.csv", few_defects),
         "speed": ("speed/latency.csv", speed),
         "growth": ("speed/scan_growth.csv", growth),
     }

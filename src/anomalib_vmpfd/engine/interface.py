@@ -12,6 +12,7 @@ from anomalib.data import Batch, InferenceBatch
 from anomalib.deploy.export import CompressionType
 from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import Callback
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor, nn
 from torchvision.transforms.v2 import Compose, Resize
@@ -106,6 +107,28 @@ class InterfaceMixin(nn.Module):
         """Write checkpoints atomically."""
         super().setup(stage)
         keep_checkpoints_whole(self.trainer)
+
+    def validation_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:  # noqa: ANN401
+        """Add scores and maps to the batch.
+
+        A validation inside a training looks at nothing when thresholds come from normals and the evaluator has no
+        metrics for it; then it costs nothing either.
+
+        Args:
+            batch (Batch): Images in [0, 1] of shape ``(B, 3, H, W)``.
+            *args (Any): Unused.
+            **kwargs (Any): Unused.
+
+        Returns:
+            STEP_OUTPUT: The batch.
+        """
+        del args, kwargs
+        thresholds_known = getattr(self.post_processor, "threshold", None) == "normals"
+        watched = self.evaluator is not None and len(self.evaluator.val_metrics) > 0
+        if self.trainer.state.fn == TrainerFn.FITTING and thresholds_known and not watched:
+            return batch
+        check_images_in_unit_range(batch.image)
+        return batch.update(**self.model(batch.image)._asdict())
 
     def test_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:  # noqa: ANN401
         """Add scores and maps to the batch, images in [0, 1] of shape ``(B, 3, H, W)``."""

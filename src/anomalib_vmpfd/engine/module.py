@@ -21,7 +21,6 @@ from anomalib import LearningType
 from anomalib.data import Batch, InferenceBatch
 from lightning import seed_everything
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -58,16 +57,19 @@ class CalibratedMixin(InterfaceMixin):
     Attributes:
         held_out (float): Share of the normal training images that calibrate instead of train.
         seed (int): Seeds weights, order of the images and the held-out images.
-        epochs (int): Length of the recipe, for trainings without ``max_epochs``.
+        epochs (int | None): Length of the recipe, for trainings without ``max_epochs``; see :attr:`recipe_epochs`.
         chooses_image_size (bool): Whether ``image_size``, an argument of the model, is to be taken from the training
             images.
+        learns_defects (bool): Whether training images that are labelled anomalous go to :meth:`take_defects`; other
+            models leave them out. They are never held out, calibrated on or given to :meth:`fit_normals`.
         is_fitted (Tensor): Whether weights are loaded and :meth:`fit_normals` is done; a checkpoint brings it along.
     """
 
     held_out: float = 0.1
     seed: int = 0
-    epochs: int = 1
+    epochs: int | None = 1
     chooses_image_size: bool = False
+    learns_defects: bool = False
     is_fitted: Tensor
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
@@ -98,6 +100,9 @@ class CalibratedMixin(InterfaceMixin):
             thresholds (bool): Whether thresholds will be taken from these images, as nothing is held out.
         """
 
+    def take_defects(self, defects: Iterable[Batch]) -> None:
+        """Take the known defects, with their masks; called before the first step of every fit if ``learns_defects``."""
+
     def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
         """Weighted terms of the loss, scalars by name, of a batch to learn from; nothing where nothing is trained."""
         raise NotImplementedError
@@ -119,6 +124,11 @@ class CalibratedMixin(InterfaceMixin):
         return observed
 
     @property
+    def recipe_epochs(self) -> int:
+        """Length of the recipe, known at the start of a training, as it may be one of steps."""
+        return self.epochs or 1
+
+    @property
     def trainer_arguments(self) -> dict[str, Any]:
         """No sanity check: its two batches would calibrate an untrained model."""
         return {"num_sanity_val_steps": 0}
@@ -134,7 +144,7 @@ class CalibratedMixin(InterfaceMixin):
             self.hparams["image_size"] = None
         super().on_load_checkpoint(checkpoint)
         if self._recipe_applies:
-            apply_recipe_length(self.trainer, self.epochs)
+            apply_recipe_length(self.trainer, self.recipe_epochs)
 
     def setup(self, stage: str) -> None:
         """Prepare the length and the data of a training."""
@@ -143,7 +153,7 @@ class CalibratedMixin(InterfaceMixin):
             return
         self._recipe_applies = wants_recipe_length(self.trainer)
         if self._recipe_applies:
-            apply_recipe_length(self.trainer, self.epochs)
+            apply_recipe_length(self.trainer, self.recipe_epochs)
         if self.chooses_image_size:
             self._choose_image_size()
         warn_of_unseeded_split(getattr(self.trainer, "datamodule", None))
@@ -166,7 +176,7 @@ class CalibratedMixin(InterfaceMixin):
         self.refresh_data()
 
     def _learnt_only(self, loader: DataLoader) -> DataLoader:
-        self._normals = NormalImages(loader, self.held_out, self.seed)
+        self._normals = NormalImages(loader, self.held_out, self.seed, learns_defects=self.learns_defects)
         if self.trainer.is_global_zero and self.input_size is not None:
             self._normals.warn_if_squeezed(tuple(self.input_size))
         return self._normals.training_loader()
@@ -181,6 +191,8 @@ class CalibratedMixin(InterfaceMixin):
         """Learn from normal images what needs no gradient."""
         self._started = False
         self._calibrated_step = -1
+        if self.learns_defects:
+            self.take_defects(read(self._normals, self._normals.defects, "Reading known defects", *self._reading))
         learnt = LearntImages(self._normals, torch.arange(len(self._normals.learnt)), *self._reading)
         if not self.is_fitted:
             self.fit_normals(learnt)
@@ -240,28 +252,6 @@ class CalibratedMixin(InterfaceMixin):
         """Calibrate before a validation inside a training: its checkpoint is saved before the epoch's end."""
         if self.trainer.state.fn == TrainerFn.FITTING:
             self._calibrate()
-
-    def validation_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:  # noqa: ANN401
-        """Add scores and maps to the batch.
-
-        A validation inside a training looks at nothing when thresholds come from normals and the evaluator has no
-        metrics for it; then it costs nothing either.
-
-        Args:
-            batch (Batch): Images in [0, 1] of shape ``(B, 3, H, W)``.
-            *args (Any): Unused.
-            **kwargs (Any): Unused.
-
-        Returns:
-            STEP_OUTPUT: The batch.
-        """
-        del args, kwargs
-        thresholds_known = getattr(self.post_processor, "threshold", None) == "normals"
-        watched = self.evaluator is not None and len(self.evaluator.val_metrics) > 0
-        if self.trainer.state.fn == TrainerFn.FITTING and thresholds_known and not watched:
-            return batch
-        check_images_in_unit_range(batch.image)
-        return batch.update(**self.model(batch.image)._asdict())
 
     def on_fit_end(self) -> None:
         """Say what was learnt, from which doubtful images, where it is and what to type next."""

@@ -24,14 +24,16 @@ class NormalImages:
     """Normal training images of a fit, of any data loader whose data set has a length.
 
     They are known by their index in the data set. Images that the data set labels as anomalous take no part, neither in
-    learning nor in calibration.
+    learning nor in calibration; a model that learns defects finds them apart.
 
     Args:
         loader (DataLoader): The training data.
         held_out (float): Share of the images to hold out.
         seed (int): Seed of that choice.
+        learns_defects (bool): Whether the model has a use for images that are labelled anomalous.
 
     Attributes:
+        defects (list[int]): Indices of the images that are labelled anomalous, for a model that learns them.
         learnt (list[int]): Indices of the images to learn from.
         calibration (list[int]): Indices of the held-out images; the learnt ones where there are too few to hold any
             out.
@@ -40,11 +42,12 @@ class NormalImages:
         ValueError: If the data set has no length, or no normal image.
     """
 
-    def __init__(self, loader: DataLoader, held_out: float, seed: int) -> None:
+    def __init__(self, loader: DataLoader, held_out: float, seed: int, *, learns_defects: bool = False) -> None:
         _check(loader)
         self._loader = loader
         anomalous = _labelled_anomalous(loader.dataset)
-        if anomalous:
+        self.defects = sorted(anomalous) if learns_defects else []
+        if anomalous and not learns_defects:
             logger.warning(f"{len(anomalous)} training images are labelled anomalous and take no part in the training.")
         normal = [index for index in range(len(loader.dataset)) if index not in anomalous]
         if not normal:
@@ -110,7 +113,7 @@ class NormalImages:
             Batch: Images in [0, 1] of shape ``(B, 3, H, W)`` and what the data set says of them.
 
         Raises:
-            ValueError: If one of them is labelled anomalous.
+            ValueError: If one of them is labelled anomalous, unless only such images were asked for.
         """
         loader = self._loader
         dataset = loader.dataset
@@ -124,8 +127,9 @@ class NormalImages:
             num_workers=loader.num_workers,
             collate_fn=loader.collate_fn,
         )
+        normal = not set(indices) <= set(self.defects)
         for batch in batches:
-            if getattr(batch, "gt_label", None) is not None and batch.gt_label.any():
+            if normal and getattr(batch, "gt_label", None) is not None and batch.gt_label.any():
                 msg = (
                     f"An image of the training data is labelled anomalous ({_first_anomalous(batch)}), and would be "
                     "learnt and calibrated on as normal; take it out of the training data."

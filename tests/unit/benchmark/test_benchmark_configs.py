@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from anomalib_vmpfd import MODELS
+from anomalib_vmpfd import MODELS, FewDefects
 from anomalib_vmpfd.benchmark.report.summary import load_published
 from anomalib_vmpfd.benchmark.run.build import parse
 from anomalib_vmpfd.benchmark.run.spec import runs
 from anomalib_vmpfd.benchmark.suite import load_suite
 
 FOLDER = Path(__file__).parents[3] / "configs" / "benchmark"
+OWN = tuple(f".{name}" for name in MODELS)
 FILES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
@@ -32,13 +33,13 @@ def test_every_argument_exists_and_no_validation_image_is_a_test_image(name):
             _, config = parse(spec)
             if config.data.val_split_mode == "none":
                 # the models of this package hold out normals themselves
-                assert spec.model.rpartition(".")[2] in MODELS
+                assert spec.model.endswith(OWN)
                 assert spec.trainer["limit_val_batches"] == 0  # anomalib has no validation set to load then
             else:
                 assert config.data.val_split_mode == "from_train"
             assert config.data.seed == spec.key.seed
             assert all(Path(path).is_file() for path in spec.weights.values())
-            if spec.model.rpartition(".")[2] in MODELS:
+            if spec.model.endswith(OWN):
                 assert config.model.seed == spec.key.seed
 
 
@@ -59,6 +60,22 @@ def test_paper_and_default_differ_by_their_presets_alone():
     assert model.data_args["train_batch_size"] == 48
     assert paper.trainer["max_epochs"] == 200
     assert [each.categories for each in paper.datasets] == [each.categories for each in ours.datasets]
+
+
+def test_rows_of_few_defects_differ_in_what_is_known_and_not_in_what_is_tested(real_data):
+    suite = load_suite(FOLDER / "few_defects.yaml")
+    suite.root = str(real_data)
+    tested, known = {}, {}
+    for spec in runs(suite):
+        if spec.key.seed == 0 and spec.key.category == "tire":
+            datamodule = FewDefects(**spec.data_args)
+            datamodule.setup()
+            tested[spec.key.model] = set(datamodule.test_data.samples.image_path)
+            known[spec.key.model] = int((datamodule.train_data.samples.label_index == 1).sum())
+    ks = {f"Prn, {k} known": k for k in (0, 1, 5, 10)}
+    assert known == ks | {"VmpfdAd": 0, "Patchcore": 0}
+    assert len(tested["VmpfdAd"]) == 54 + 87 - 10
+    assert all(each == tested["VmpfdAd"] for each in tested.values())
 
 
 def test_side_by_side_finds_the_real_sets_whole(real_data):

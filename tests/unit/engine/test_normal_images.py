@@ -146,6 +146,17 @@ def test_images_that_the_table_labels_anomalous_take_no_part(caplog):
     assert images.paths[3] == "3.png"
 
 
+def test_a_model_that_learns_defects_finds_them_apart(caplog):
+    with caplog.at_level(logging.WARNING):
+        images = NormalImages(loader(Tabled(30, anomalous=(3, 17))), 0.2, seed=1, learns_defects=True)
+    assert not caplog.records
+    assert images.defects == [3, 17]
+    assert not {3, 17} & {*images.learnt, *images.calibration, *numbers(images.training_loader())}
+    assert numbers(images.read(images.defects, None)) == [3, 17]
+    with pytest.raises(ValueError, match="labelled anomalous"):
+        list(images.read([2, 3], None))
+
+
 def test_images_that_only_a_batch_labels_anomalous_are_refused_when_they_are_read():
     images = NormalImages(loader(Plain(12, anomalous=(5,))), 0.0, seed=0)
     with pytest.raises(ValueError, match=r"labelled anomalous \(position 1 of a batch\).*take it out of the training"):

@@ -182,9 +182,10 @@ def summarise(suite: Suite, results: Results) -> Summary:
 
 
 def load_published() -> pd.DataFrame:
-    """Read the published values: tables 2 to 4 of the VMPFD-AD paper, 1 to 4 of the MMAERec paper, as they are printed.
+    """Read the published values, as they are printed.
 
-    PatchCore and P-SVDD on BTAD stand in both and are kept once; category 02 of PatchCore is 79.3 in the first and 79.9
+    They are tables 2 to 4 of the VMPFD-AD paper, 1 to 4 of the MMAERec paper and 1, 2, 7 and 8 of the PRN paper.
+    PatchCore and P-SVDD on BTAD stand in the first two and are kept once; category 02 of PatchCore is 79.3 in the first and 79.9
     in the second.
 
     Returns:
