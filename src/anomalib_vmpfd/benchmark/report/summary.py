@@ -185,8 +185,8 @@ def load_published() -> pd.DataFrame:
     """Read the published values, as they are printed.
 
     They are tables 2 to 4 of the VMPFD-AD paper, 1 to 4 of the MMAERec paper and 1, 2, 7 and 8 of the PRN paper.
-    PatchCore and P-SVDD on BTAD stand in the first two and are kept once; category 02 of PatchCore is 79.3 in the first and 79.9
-    in the second.
+    PatchCore and P-SVDD on BTAD stand in the first two and are kept once; category 02 of PatchCore is 79.3 in
+    the first and 79.9 in the second.
 
     Returns:
         pd.DataFrame: Columns dataset, category (``mean`` is the published mean), model, image_AUROC, pixel_AUROC,
