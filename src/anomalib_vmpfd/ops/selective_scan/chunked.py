@@ -19,8 +19,8 @@ CHUNK = 16
 
 
 def _time_first(x: Tensor) -> Tensor:
-    """Turn ``(b, G, S, L)`` into contiguous ``(L, b, G, S)``."""
-    return x.permute(3, 0, 1, 2).contiguous()
+    """View ``(b, G, S, L)`` as ``(L, b, G, S)``, copied only where the channels are not innermost in memory."""
+    return x.permute(0, 3, 1, 2).contiguous().transpose(0, 1)
 
 
 class _ChunkedScan(torch.autograd.Function):
@@ -60,7 +60,7 @@ class _ChunkedScan(torch.autograd.Function):
     def _backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor, ...]:  # noqa: ANN401
         u, delta, A, B, C, starts = ctx.saved_tensors
         shape = (min(CHUNK, u.shape[0]), *starts.shape[1:])
-        grad_y = grad_y.contiguous()
+        grad_y = grad_y.transpose(0, 1).contiguous().transpose(0, 1)
         grad_u, grad_delta = torch.empty_like(u), torch.empty_like(u)
         grad_A, grad_B, grad_C = torch.zeros_like(A), torch.empty_like(B), torch.empty_like(C)
         decay, h, g, scratch = u.new_empty(4, *shape)
