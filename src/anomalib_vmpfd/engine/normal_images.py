@@ -162,6 +162,12 @@ def _in_whole_batches(loader: DataLoader) -> bool:
     return loader.batch_size is not None and (shuffles or type(sampler) is SequentialSampler)
 
 
+def batches_an_epoch(loader: DataLoader) -> int:
+    """Batches of a data loader, whatever is held out of it later."""
+    _check(loader)
+    return max(1, len(loader))
+
+
 def image_ratio(loader: DataLoader) -> float:
     """Height over width of the images of a data loader, the median of some of their files, else of the first image."""
     _check(loader)

@@ -42,9 +42,11 @@ from anomalib_vmpfd.engine.arguments import build_part, check_choice
 from anomalib_vmpfd.engine.feature_cache import CachedFeatures
 from anomalib_vmpfd.engine.learnt_data import LearntImages
 from anomalib_vmpfd.engine.module import CalibratedMixin
+from anomalib_vmpfd.engine.normal_images import batches_an_epoch
 from anomalib_vmpfd.engine.optim import LrSchedule, adamw
 from anomalib_vmpfd.engine.post_processor import Threshold
 from anomalib_vmpfd.nn.patch_descriptor import PatchDescriptor
+from anomalib_vmpfd.nn.precision import full_float32
 
 from .known_defects import known_defects
 from .synthesis import Defect, Synthesis, TargetArea
@@ -205,7 +207,7 @@ class Prn(CalibratedMixin, AnomalibModule):
             raise ValueError(msg)
         if stage == "fit":
             # before any image is held out, as a resumed training asks again when some are
-            self._steps_an_epoch = max(1, len(self.trainer.fit_loop._data_source.dataloader()))  # noqa: SLF001
+            self._steps_an_epoch = batches_an_epoch(self.trainer.fit_loop._data_source.dataloader())  # noqa: SLF001
         super().setup(stage)
 
     def load_pretrained(self) -> None:
@@ -244,7 +246,9 @@ class Prn(CalibratedMixin, AnomalibModule):
         """Terms of equation 5 of normal images and of as many anomalous ones that are made of them."""
         normal = batch.image
         anomalous, masks = self.synthesis(normal, self._defects, self.seed + self.current_epoch)
-        described = zip(self.features(normal, batch.image_path), self.features(anomalous, None), strict=True)
+        # features that are kept were extracted in full precision, and none must tell anomalies by their rounding
+        with full_float32(self.device.type):
+            described = zip(self.features(normal, batch.image_path), self.features(anomalous, None), strict=True)
         return self.model(
             torch.cat([normal, anomalous]),
             torch.cat([torch.zeros_like(masks), masks]),

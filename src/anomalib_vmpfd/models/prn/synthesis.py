@@ -13,6 +13,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as T  # noqa: N812
 
+from anomalib_vmpfd.nn.precision import full_float32
+
 from .draws import choice, uniform
 from .target_area import foreground, target_area
 from .textures import perlin, random_texture, texture_files
@@ -60,7 +62,8 @@ class Synthesis:
             ``(B, 1, H, W)``, 0 or 1. A pixel that is not anomalous is that of the normal image.
         """
         made = []
-        with torch.random.fork_rng(devices=[]):
+        # pictures need full precision, and some of what changes them knows no other
+        with torch.random.fork_rng(devices=[]), full_float32("cpu"):
             for image in images.detach().float().cpu():
                 # of the CPU alone: torch.manual_seed notes a stack for every kind of device
                 torch.default_generator.manual_seed(zlib.crc32(image.numpy().tobytes(), seed % 2**32))
