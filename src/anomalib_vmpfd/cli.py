@@ -12,6 +12,12 @@ usage: anomalib-vmpfd COMMAND ...
 
   sample --root DIR         write generated sample parts in the layout of MVTec AD
   benchmark --config FILE   train and compare models side by side, with a report
+  check-export --ckpt_path FILE --export FILE --data DIR
+                            compare an export's verdicts with its checkpoint's
+  tile --data DIR --output DIR
+                            cut large images into tiles, to train on
+  predict-tiles --model FILE --data DIR --output DIR
+                            judge large images in tiles
 
 Every other command is anomalib's own, with the models and datamodules of this package registered, also where the
 autoload hook is off. A --ckpt_path of this package's models needs no --model:
@@ -35,6 +41,14 @@ def main(argv: list[str] | None = None) -> int:
         from anomalib_vmpfd.benchmark.cli import main as benchmark
 
         return benchmark(argv[1:])
+    if command == "check-export":
+        from anomalib_vmpfd.decide.export_check import main as check_export
+
+        return check_export(argv[1:])
+    if command in {"tile", "predict-tiles"}:
+        from anomalib_vmpfd.decide.tiles_command import main as tiles
+
+        return tiles(command, argv[1:])
     if command in {"-h", "--help"}:
         sys.stdout.write(USAGE)
 

@@ -3,14 +3,23 @@
 
 """Exports of every model through anomalib's engine answer as the model does, in all of its inferencers."""
 
+import json
+import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
+import openvino
 import pytest
 import torch
 from anomalib.data.utils import read_image
 from anomalib.deploy import CompressionType, OpenVINOInferencer, TorchInferencer
+from torch.nn import functional as F  # noqa: N812
+
+from anomalib_vmpfd.decide.export_check import main as check_export
+from anomalib_vmpfd.decide.low_precision import in_low_precision
 
 OUTPUTS = ("anomaly_map", "pred_score", "pred_label")
 
@@ -53,27 +62,115 @@ def test_torch(exported, monkeypatch):
     agree_on_files(inferencer, files, expected)
 
 
-def test_onnx_is_one_file_that_onnx_runtime_reads_in_any_batch(exported):
-    trained, folder, _, images, expected = exported
+@pytest.fixture(scope="module")
+def onnx_export(exported):
+    """The ONNX export, alone in its folder with what is written beside it, and what was logged of it."""
+    trained, folder, *_ = exported
+    records: list[logging.LogRecord] = []
+    handler, logger = logging.Handler(), logging.getLogger("anomalib_vmpfd.engine.export_verification")
+    handler.emit = records.append
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
     path = Path(trained.engine.export(trained.model, "onnx", folder / "alone"))
-    assert [file.name for file in path.parent.iterdir()] == [path.name]
-    session = onnxruntime.InferenceSession(path)
-    name = session.get_inputs()[0].name
-    together = session.run(list(OUTPUTS), {name: images.numpy()})
+    logger.removeHandler(handler)
+    return path, records
+
+
+@pytest.fixture(scope="module")
+def onnx_path(onnx_export):
+    """The ONNX export."""
+    return onnx_export[0]
+
+
+def answers_of(session: onnxruntime.InferenceSession, images: torch.Tensor) -> list[np.ndarray]:
+    return session.run(list(OUTPUTS), {session.get_inputs()[0].name: images.numpy()})
+
+
+def test_onnx_is_one_file_that_onnx_runtime_reads_in_any_batch(exported, onnx_path):
+    *_, images, expected = exported
+    assert sorted(file.name for file in onnx_path.parent.iterdir()) == ["metadata.json", onnx_path.name]
+    session = onnxruntime.InferenceSession(onnx_path)
+    together = answers_of(session, images)
     agree(together, expected)
-    alone = [session.run(list(OUTPUTS), {name: image[None].numpy()}) for image in images]
+    alone = [answers_of(session, image[None]) for image in images]
     for several, ones in zip(together, zip(*alone, strict=True), strict=True):
         np.testing.assert_allclose(np.concatenate(ones), several, atol=1e-5)
 
 
-def test_openvino_in_float32(exported, monkeypatch):
-    trained, folder, files, images, expected = exported
+@pytest.mark.parametrize("size", [(480, 640), (900, 300)], ids=str)
+def test_onnx_takes_images_of_any_size(exported, onnx_path, size):
+    trained, *_, images, _ = exported
+    sized = F.interpolate(images[-4:], size, mode="bilinear")
+    with torch.inference_mode():
+        wanted = {name: getattr(trained.model.eval()(sized), name).numpy() for name in OUTPUTS}
+    agree(answers_of(onnxruntime.InferenceSession(onnx_path), sized), wanted)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "f16"])
+def test_verdicts_hold_in_sixteen_bits(exported, onnx_path, precision):
+    """OpenVINO computes in bfloat16 of its own accord; positions of a resize that did took other pixels."""
+    *_, images, expected = exported
+    _, scores, labels = answers_of(in_low_precision(onnx_path, precision), images)
+    assert (labels.ravel() == expected["pred_label"].ravel()).all()
+    assert np.abs(scores.ravel() - expected["pred_score"].ravel()).max() < 0.1
+
+
+@pytest.fixture(scope="module")
+def openvino_path(exported):
+    """The OpenVINO export."""
+    trained, folder, *_ = exported
+    return Path(trained.engine.export(trained.model, "openvino", folder))
+
+
+def test_openvino_in_float32(exported, openvino_path, monkeypatch):
+    _, folder, files, images, expected = exported
     monkeypatch.chdir(folder)  # for OpenVINO's cache
-    path = trained.engine.export(trained.model, "openvino", folder)
+    path = openvino_path
     inferencer = OpenVINOInferencer(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     answers = inferencer.model(images.numpy())
     agree([answers[name] for name in OUTPUTS], expected)
     agree_on_files(inferencer, files, expected)
+
+
+def test_openvino_is_told_to_compute_in_float32_on_any_processor(openvino_path):
+    operations = openvino.Core().read_model(openvino_path).get_ordered_ops()
+    kinds = {"Constant", "Parameter", "Result"}
+    marked = [
+        "DisablePrecisionConversion_0" in each.get_rt_info() for each in operations if each.get_type_name() not in kinds
+    ]
+    assert marked
+    assert all(marked)
+
+
+def test_an_export_is_checked_against_its_checkpoint(exported, onnx_path, tmp_path, capsys):
+    trained, _, files, *_ = exported
+    for file in (files[0], files[-1]):
+        shutil.copy(file, tmp_path / f"{Path(file).parent.name}_{Path(file).name}")
+    arguments = ["--ckpt_path", str(trained.checkpoint), "--export", str(onnx_path), "--data", str(tmp_path)]
+    assert check_export([*arguments, "--output", str(tmp_path / "report.json")]) == 0
+    assert "0 verdicts differ" in capsys.readouterr().out
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert all(each["map_difference"] < 1e-3 for each in report["readers"].values())
+
+
+def test_exports_say_what_they_are(exported, onnx_path, openvino_path):
+    trained, *_ = exported
+    beside = json.loads((onnx_path.parent / "metadata.json").read_text(encoding="utf-8"))
+    properties = {each.key: each.value for each in onnx.load(onnx_path).metadata_props}
+    assert json.loads(properties["anomalib_vmpfd"]) == beside
+    model = openvino.Core().read_model(openvino_path)
+    assert json.loads(model.get_rt_info(["anomalib_vmpfd"]).astype(str)) == beside
+    assert json.loads((openvino_path.parent / "metadata.json").read_text(encoding="utf-8")) == beside
+    assert (beside["model"], beside["input_size"]) == (type(trained.model).__name__, None)
+    assert tuple(beside["image_size"]) == tuple(trained.model.input_size)
+    assert beside["arguments"].keys() == trained.model.hparams.keys()
+    assert beside["thresholds"]["image"] == trained.model.post_processor.image_threshold.item()
+
+
+def test_an_export_is_verified_in_one_line(onnx_export):
+    path, (record,) = onnx_export
+    assert record.levelno == logging.INFO
+    assert f"{path}: verified with ONNX Runtime in float32" in record.getMessage()
 
 
 @pytest.mark.parametrize("kind", ["int8_ptq", CompressionType.INT8])

@@ -26,6 +26,7 @@ RANKS = {
     "models": 5,
     "registration": 6,
     "benchmark": 7,
+    "decide": 7,
     "_autoload": 8,
     "cli": 8,
 }

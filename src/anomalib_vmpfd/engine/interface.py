@@ -3,7 +3,6 @@
 
 """What every model of this package shares outside of training: defaults, input checks, checkpoints, exports."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,13 @@ from anomalib_vmpfd.plotting import HeatmapVisualizer
 
 from .checkpoint_io import keep_checkpoints_whole, read_whole
 from .drift import DriftGuard, ImageDrift
+from .export_metadata import metadata, write_beside, write_into_onnx, write_into_openvino
+from .export_verification import verify_onnx, verify_openvino
 from .image_errors import ImageErrors
 from .image_range import check_images_in_unit_range
 from .post_processor import RankPreservingPostProcessor, Threshold
 from .pre_processor import AntialiasedPreProcessor
 from .rebuild import describe, rebuild, refuse_contradictions
-
-logger = logging.getLogger(__name__)
 
 
 class InterfaceMixin(nn.Module):
@@ -40,6 +39,11 @@ class InterfaceMixin(nn.Module):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(*args, **kwargs)
         self.drift = ImageDrift()
+
+    @property
+    def licences(self) -> dict[str, str]:
+        """Licences of the pre-trained weights by the name of their network, for the metadata of exports."""
+        return {}
 
     @classmethod
     def configure_pre_processor(cls, image_size: tuple[int, int] | None = None) -> PreProcessor:
@@ -159,6 +163,12 @@ class InterfaceMixin(nn.Module):
         self.model.train(was_training)
         return seen
 
+    def to_torch(self, export_root: Path | str, model_file_name: str = "model") -> Path:
+        """Export to PyTorch as anomalib does, with ``metadata.json`` beside it; arguments are those of anomalib's."""
+        path = super().to_torch(export_root, model_file_name)
+        write_beside(path, metadata(self, None))
+        return path
+
     def to_onnx(
         self,
         export_root: Path | str,
@@ -166,7 +176,7 @@ class InterfaceMixin(nn.Module):
         input_size: tuple[int, int] | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> Path:
-        """Export to ONNX as anomalib does, in one file and in an operator set that torch still writes.
+        """Export to ONNX as anomalib does, in one file, with metadata, and in an operator set that torch still writes.
 
         Args:
             export_root (Path | str): Folder of the export.
@@ -179,7 +189,10 @@ class InterfaceMixin(nn.Module):
         """
         # torch writes no older one, and anomalib's request for 14 would end in a page of failed conversions
         defaults = {"opset_version": 18, "external_data": False}
-        return super().to_onnx(export_root, model_file_name, input_size, **(defaults | kwargs))
+        path = super().to_onnx(export_root, model_file_name, input_size, **(defaults | kwargs))
+        write_into_onnx(path, metadata(self, input_size))
+        verify_onnx(self, path, input_size)
+        return path
 
     def to_openvino(
         self,
@@ -189,7 +202,7 @@ class InterfaceMixin(nn.Module):
         compression_type: CompressionType | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> Path:
-        """Export to OpenVINO as anomalib does.
+        """Export to OpenVINO as anomalib does, with metadata, and to be computed in float32 on any processor.
 
         Args:
             export_root (Path | str): Folder of the export.
@@ -211,8 +224,6 @@ class InterfaceMixin(nn.Module):
             )
             raise ValueError(msg)
         path = super().to_openvino(export_root, model_file_name, input_size, compression_type, **kwargs)
-        logger.info(
-            f'{path}: compile it with {{"INFERENCE_PRECISION_HINT": "f32"}}. OpenVINO computes in bfloat16 where a '
-            "processor has it, and verdicts may then differ."
-        )
+        write_into_openvino(path, metadata(self, input_size))
+        verify_openvino(self, path, input_size)
         return path

@@ -11,8 +11,6 @@ from anomalib.pre_processing.utils.transform import get_exportable_transform
 from torch import Tensor
 from torchvision.transforms.v2 import Compose, Resize, Transform
 
-from anomalib_vmpfd.nn.grid import resample
-
 
 class AntialiasedPreProcessor(PreProcessor):
     """anomalib's pre-processor, without the loss of antialiasing that its exports suffer.
@@ -56,16 +54,23 @@ def antialiased_resize(images: Tensor, size: Sequence[int]) -> Tensor:
     Returns:
         Tensor: Images of shape ``(B, C, *size)``.
     """
-    rows, columns = (
-        _triangle_filter(length, points, images) for length, points in zip(images.shape[-2:], size, strict=True)
-    )
-    return resample(images, rows, columns)
+    height, width = size
+    rows = _triangle_filter(images.shape[-2], height, images, source_dim=-1)
+    columns = _triangle_filter(images.shape[-1], width, images, source_dim=-2)
+    return rows @ (images @ columns)
 
 
-def _triangle_filter(length: int, points: int, like: Tensor) -> Tensor:
-    """Weights ``(points, length)`` of a triangle two source pixels wide, or two target pixels where those are wider."""
-    source = torch.arange(length, device=like.device, dtype=like.dtype) + 0.5
-    scale = (source[-1:] + 0.5) / points
-    centres = scale * (torch.arange(points, device=like.device, dtype=like.dtype) + 0.5)
-    weights = (1 - (source - centres[:, None]).abs() / scale.clamp_min(1)).clamp_min(0)
-    return weights / weights.sum(1, keepdim=True)
+def _triangle_filter(length: int, points: int, images: Tensor, source_dim: int) -> Tensor:
+    """Weights of a triangle two source pixels wide, or two target pixels where those are wider, ``(1, 1, ., .)``.
+
+    The size of the images is known when a graph runs, and its runtime may compute in bfloat16. That tells apart whole
+    numbers up to 256 only, so places are whole numbers until a weight is known. Nothing is transposed, and there are as
+    many dimensions as the images have: where OpenVINO writes a product anew, it forgets that it is to be in float32.
+    """
+    target_dim = -3 - source_dim
+    # twice the places of pixel centres, and twice the length
+    source = (2 * torch.arange(length, device=images.device) + 1)[None, None, :].unsqueeze(target_dim)
+    target = (2 * torch.arange(points, device=images.device) + 1)[None, None, :].unsqueeze(source_dim)
+    twice = source.amax(source_dim, keepdim=True) + 1
+    weights = (2 * twice.clamp_min(2 * points) - (2 * points * source - twice * target).abs()).clamp_min(0).to(images)
+    return weights / weights.sum(source_dim, keepdim=True)

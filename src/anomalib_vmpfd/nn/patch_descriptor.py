@@ -150,6 +150,14 @@ class PatchDescriptor(nn.Module):
         """Where the cells of the last level lie in the image."""
         return self.levels[-1].grid
 
+    @property
+    def licence(self) -> str:
+        """Licence of the pre-trained weights, as far as it is known."""
+        if self.weights == "bundled":
+            return "Apache-2.0"
+        config = getattr(getattr(self.network, "feature_extractor", None), "default_cfg", {})
+        return (self.weights == "official" and config.get("license")) or f"not known, weights from {self.weights}"
+
     def _frozen(self, network: nn.Module) -> nn.Module:
         # what light convolutions lose time with on a CPU: batch norms, and the default memory layout
         frozen = network.eval().requires_grad_(requires_grad=False)

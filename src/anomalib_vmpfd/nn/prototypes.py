@@ -82,24 +82,26 @@ class Prototypes(nn.Module):
         Returns:
             Tensor: Root mean square distance in units of the channels' spread over the cells, ``(B, h, w)``.
         """
+        block = max(1, DISTANCES_AT_ONCE // self.products.shape[1])
         with full_float32(y.device.type):
-            cells = rearrange(y, "b c h w -> (b h w) c").float() / self.std
-            owners = None if numbers is None else numbers.repeat_interleave(y.shape[2] * y.shape[3])
             if torch.compiler.is_exporting() or torch.jit.is_tracing():
-                squared = self._squared_distances(cells, owners)
+                # so many cells of every image: the number of images is not known yet, that of blocks has to be
+                cells = rearrange(y, "b c h w -> b (h w) c").float() / self.std
+                squared = torch.cat([self._squared_distances(part, None) for part in cells.split(block, 1)], 1)
             else:
-                block = max(1, DISTANCES_AT_ONCE // self.products.shape[1])
+                cells = rearrange(y, "b c h w -> (b h w) c").float() / self.std
+                owners = None if numbers is None else numbers.repeat_interleave(y.shape[2] * y.shape[3])
                 own = repeat(None) if owners is None else owners.split(block)
                 parts = zip(cells.split(block), own, strict=False)
                 squared = torch.cat([self._squared_distances(*part) for part in parts])
         return (squared / y.shape[1]).sqrt().view(y.shape[0], *y.shape[2:])
 
     def _squared_distances(self, cells: Tensor, owners: Tensor | None) -> Tensor:
-        """Squared distances of cells ``(N, C)`` to the nearest prototype, ``(N,)``."""
+        """Squared distances of cells ``(..., C)`` to the nearest prototype, ``(...)``."""
         # a bias, as addmm's, would be written to the whole result before the product is added to it
         distances = F.pad(cells, (0, 1), value=1.0) @ self.products
         if owners is not None:
             own = self.sources == owners[:, None]
             # where images are all the same, the prototypes may all be of one of them
             distances.masked_fill_(own & ~own.all(1, keepdim=True), torch.inf)
-        return (distances.amin(1) + cells.square().sum(1)).clamp_min(0)
+        return (distances.amin(-1) + cells.square().sum(-1)).clamp_min(0)

@@ -183,6 +183,11 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
             raise ValueError(msg)
         super().setup(stage)
 
+    @property
+    def licences(self) -> dict[str, str]:
+        """Licence of the descriptor's weights, where anything reads it."""
+        return {self.model.descriptor.name: self.model.descriptor.licence} if self.model.needs_descriptors else {}
+
     def load_pretrained(self) -> None:
         """Load the descriptor's weights, where anything reads it."""
         if self.model.needs_descriptors:

@@ -1,0 +1,87 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""``anomalib-vmpfd tile`` and ``predict-tiles``: large images for training and prediction."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from anomalib.data.utils.image import get_image_filenames_from_dir
+from jsonargparse import auto_cli
+from PIL import Image
+
+from .runtimes import Checkpoint, Exported
+from .tiles import cut, predict_in_tiles
+
+
+def main(command: str, argv: list[str]) -> int:
+    """Run one of the commands.
+
+    Args:
+        command (str): ``"tile"`` or ``"predict-tiles"``.
+        argv (list[str]): Arguments after the command.
+
+    Returns:
+        int: 0, or 2 with one line of what is wrong.
+    """
+    run = tile if command == "tile" else predict_tiles
+    try:
+        auto_cli(run, args=argv, prog=f"anomalib-vmpfd {command}", as_positional=False)
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"anomalib-vmpfd {command}: {error}\n")
+        return 2
+    return 0
+
+
+def tile(data: Path, output: Path, size: tuple[int, int] = (256, 256), overlap: int = 32) -> None:
+    """Cut normal images into tiles, to train a model of ``image_size`` ``size`` on.
+
+    Args:
+        data (Path): Folder with images.
+        output (Path): Folder for the tiles, files named after image, row and column.
+        size (tuple[int, int]): Height and width of a tile in pixels.
+        overlap (int): Pixels that neighbouring tiles share.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    written = 0
+    files = get_image_filenames_from_dir(data)
+    for path in files:
+        stem = "_".join(path.relative_to(data).with_suffix("").parts)
+        for (top, left), pixels in cut(_read(path), size, overlap):
+            Image.fromarray(pixels).save(output / f"{stem}_{top:05}_{left:05}.png")
+            written += 1
+    sys.stdout.write(f"{written} tiles of {len(files)} images are in {output}\n")
+
+
+def predict_tiles(model: Path, data: Path, output: Path, overlap: int = 32) -> None:
+    """Judge large images in tiles of the model's image size; an image is anomalous where one of its tiles is.
+
+    Args:
+        model (Path): Checkpoint of a model that was trained on tiles, or its ``.onnx`` or ``.xml`` export.
+        data (Path): Folder with images.
+        output (Path): Folder for ``predictions.jsonl``, a line an image as it comes, and for the maps, ``.npy``.
+        overlap (int): Pixels that neighbouring tiles share.
+    """
+    predict: Checkpoint | Exported = Exported(model) if model.suffix in {".onnx", ".xml"} else Checkpoint(model)
+    size = predict.image_size
+    if size is None:
+        msg = f"{model} does not say its image size; export it again."
+        raise ValueError(msg)
+    output.mkdir(parents=True, exist_ok=True)
+    with (output / "predictions.jsonl").open("w", encoding="utf-8") as rows:
+        for path in get_image_filenames_from_dir(data):
+            seen = predict_in_tiles(predict, _read(path), (size[0], size[1]), overlap)
+            saved = output / path.relative_to(data).with_suffix(".npy")
+            saved.parent.mkdir(parents=True, exist_ok=True)
+            np.save(saved, seen.anomaly_map)
+            row = {"path": str(path), "score": seen.score, "label": seen.label, "anomaly_map": str(saved)}
+            rows.write(json.dumps(row) + "\n")
+            rows.flush()
+            sys.stdout.write(f"{path}: {seen.score:.4f}, {'anomalous' if seen.label else 'normal'}\n")
+
+
+def _read(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))

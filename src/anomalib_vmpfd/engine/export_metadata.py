@@ -1,0 +1,104 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What an export says of itself: in the file, and as ``metadata.json`` beside it."""
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET  # noqa: S405 - for files that OpenVINO wrote a moment ago
+
+from anomalib.models.components import AnomalibModule
+
+from anomalib_vmpfd.files import write_atomically
+
+from .rebuild import KEY
+
+NO_OPERATIONS = {"Const", "Parameter", "Result"}
+# how OpenVINO's own transformations mark an operation that must not be computed in 16 bits
+STAYS_IN_FLOAT32 = {"name": "DisablePrecisionConversion", "version": "0", "value": "dynamic:bf16,f16"}
+
+
+def metadata(module: AnomalibModule, input_size: tuple[int, int] | None) -> dict[str, Any]:
+    """Describe an export.
+
+    Args:
+        module (AnomalibModule): The model that is exported.
+        input_size (tuple[int, int] | None): Height and width of the images that the export takes; ``None`` for any.
+
+    Returns:
+        dict[str, Any]: Model, versions, arguments, sizes, thresholds, and licences of the pre-trained weights.
+            ``thresholds.pred_score`` and ``.anomaly_map`` are those of the outputs, ``.image`` and ``.pixel`` those of
+            the scores before they are normalised.
+    """
+    post = module.post_processor
+    thresholds = (
+        {}
+        if post is None
+        else {
+            "pred_score": 0.5,
+            "anomaly_map": 0.5,
+            "image": post.image_threshold.item(),
+            "pixel": post.pixel_threshold.item(),
+            **{name: getattr(post, name) for name in ("image_fpr", "mask_fpr") if hasattr(post, name)},
+        }
+    )
+    return {
+        "model": type(module).__name__,
+        "version": version("anomalib-vmpfd"),
+        "anomalib": version("anomalib"),
+        "arguments": dict(module.hparams),
+        "image_size": module.input_size,
+        "input_size": input_size,
+        "input": "RGB in [0, 1], float32, (B, 3, H, W)",
+        "thresholds": thresholds,
+        "licences": module.licences,
+    }
+
+
+def write_into_onnx(path: Path, content: dict[str, Any]) -> None:
+    """Write metadata into an ONNX file as the property ``anomalib_vmpfd``, and beside it.
+
+    Args:
+        path (Path): The ``.onnx`` file.
+        content (dict[str, Any]): The metadata.
+    """
+    import onnx
+
+    graph = onnx.load(path, load_external_data=False)
+    onnx.helper.set_model_props(graph, {KEY: json.dumps(content)})
+    write_atomically(path, graph.SerializeToString())
+    write_beside(path, content)
+
+
+def write_into_openvino(path: Path, content: dict[str, Any]) -> None:
+    """Write metadata into an OpenVINO file as the property ``anomalib_vmpfd`` of the model, and beside it.
+
+    Every operation is marked to be computed in float32, too: where a processor multiplies bfloat16, OpenVINO would
+    otherwise compute in that.
+
+    Args:
+        path (Path): The ``.xml`` file.
+        content (dict[str, Any]): The metadata.
+    """
+    tree = ET.parse(path)  # noqa: S314
+    root = tree.getroot()
+    for layer in root.iterfind("layers/layer"):
+        if layer.get("type") not in NO_OPERATIONS:
+            marks = layer.find("rt_info")
+            if marks is None:
+                marks = ET.Element("rt_info")
+                layer.insert(int(layer.find("data") is not None), marks)
+            ET.SubElement(marks, "attribute", STAYS_IN_FLOAT32)
+    of_model = root.find("rt_info")
+    if of_model is None:
+        of_model = ET.SubElement(root, "rt_info")
+    ET.SubElement(of_model, KEY, {"value": json.dumps(content)})
+    write_atomically(path, ET.tostring(root, encoding="utf-8", xml_declaration=True))
+    write_beside(path, content)
+
+
+def write_beside(path: Path, content: dict[str, Any]) -> None:
+    """Write metadata as ``metadata.json`` into the folder of an export."""
+    write_atomically(path.with_name("metadata.json"), (json.dumps(content, indent=2) + "\n").encode())
