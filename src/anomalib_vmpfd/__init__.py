@@ -19,15 +19,21 @@ if TYPE_CHECKING:
     from anomalib_vmpfd.data.mvtec import MVTec
     from anomalib_vmpfd.data.sample_parts import SampleParts
     from anomalib_vmpfd.models.vmpfd_ad.lightning_model import VmpfdAd
+    from anomalib_vmpfd.predictions.callback import PredictionFiles
     from anomalib_vmpfd.registration import register
 
 __version__ = "0.1.0"
-__all__ = ["DATAMODULES", "MODELS", "MVTec", "SampleParts", "VmpfdAd", "register"]
+__all__ = ["DATAMODULES", "MODELS", "MVTec", "PredictionFiles", "SampleParts", "VmpfdAd", "register"]
 
 # the modules that define them; registration, command line and the contract tests take what is listed here
 MODELS = {"VmpfdAd": "anomalib_vmpfd.models.vmpfd_ad.lightning_model"}
 DATAMODULES = {"MVTec": "anomalib_vmpfd.data.mvtec", "SampleParts": "anomalib_vmpfd.data.sample_parts"}
-_ORIGIN = {**MODELS, **DATAMODULES, "register": "anomalib_vmpfd.registration"}
+_ORIGIN = {
+    **MODELS,
+    **DATAMODULES,
+    "PredictionFiles": "anomalib_vmpfd.predictions.callback",
+    "register": "anomalib_vmpfd.registration",
+}
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401

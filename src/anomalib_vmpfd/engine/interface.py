@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import Compose, Resize
 
 from anomalib_vmpfd.plotting import HeatmapVisualizer
+from anomalib_vmpfd.predictions.callback import PredictionFiles
 
 from .checkpoint_io import keep_checkpoints_whole, read_whole
 from .image_errors import ImageErrors
@@ -59,8 +60,10 @@ class InterfaceMixin(nn.Module):
         return HeatmapVisualizer()
 
     def configure_callbacks(self) -> list[Callback]:
-        """Add the callback that names images which cannot be read."""
-        return [*super().configure_callbacks(), ImageErrors()]
+        """Add the callbacks that name images which cannot be read, and that write a row for each image."""
+        # after the post-processor, also where the user brings one of other arguments
+        given = [each for each in self.trainer.callbacks if isinstance(each, PredictionFiles)] if self._trainer else []
+        return [*super().configure_callbacks(), ImageErrors(), *(given or [PredictionFiles()])]
 
     def forward(self, batch: Tensor, *args: Any, **kwargs: Any) -> InferenceBatch:  # noqa: ANN401
         """Scores, maps, labels and masks of images in [0, 1] of shape ``(B, 3, H, W)``, of any size."""

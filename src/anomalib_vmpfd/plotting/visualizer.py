@@ -15,9 +15,10 @@ from matplotlib.colors import Normalize
 from PIL import Image
 from torch import Tensor
 
+from anomalib_vmpfd.predictions.picture_names import PictureNames, image_paths
+
 from .arrays import to_array
 from .heatmap_figure import Kind, Panel, heatmap_figure, to_picture
-from .picture_names import PictureNames, image_paths
 from .threshold import pixel_threshold
 
 if TYPE_CHECKING:
