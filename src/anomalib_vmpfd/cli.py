@@ -12,6 +12,8 @@ usage: anomalib-vmpfd COMMAND ...
 
   sample --root DIR         write generated sample parts in the layout of MVTec AD
   benchmark --config FILE   train and compare models side by side, with a report
+  calibrate --ckpt_path FILE --normals DIR
+                            other thresholds for a trained model, from normal images
 
 Every other command is anomalib's own, with the models and datamodules of this package registered, also where the
 autoload hook is off. A --ckpt_path of this package's models needs no --model:
@@ -35,6 +37,10 @@ def main(argv: list[str] | None = None) -> int:
         from anomalib_vmpfd.benchmark.cli import main as benchmark
 
         return benchmark(argv[1:])
+    if command == "calibrate":
+        from anomalib_vmpfd.decide.recalibrate_command import main as calibrate
+
+        return calibrate(argv[1:])
     if command in {"-h", "--help"}:
         sys.stdout.write(USAGE)
 

@@ -53,6 +53,25 @@ def register() -> None:
             vars(namespace).setdefault(name, getattr(anomalib_vmpfd, name))
 
 
+def model_class(name: str) -> Any:  # noqa: ANN401
+    """Class of a model that is registered, of this package or of a user's own.
+
+    Args:
+        name (str): Its name, as a checkpoint has it.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    register()
+    from anomalib.models import AnomalibModule
+
+    found = next((each for each in _subclasses(AnomalibModule) if each.__name__ == name), None)
+    if found is None:
+        msg = f"There is no model {name}; import the package that brings it."
+        raise ValueError(msg)
+    return found
+
+
 def _subclasses(base: type) -> Iterator[type]:
     subclass: type
     for subclass in base.__subclasses__():

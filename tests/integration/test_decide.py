@@ -4,15 +4,20 @@
 """From a trained checkpoint to decisions: rows, files, thresholds. One training serves all."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
+from torchvision.io import decode_image
 
 import tiny
 from anomalib_vmpfd import PredictionFiles, VmpfdAd
+from anomalib_vmpfd.cli import main
+from anomalib_vmpfd.decide.recalibration import recalibrate
 from anomalib_vmpfd.engine.post_processor import RankPreservingPostProcessor
 
 
@@ -128,3 +133,61 @@ def test_what_cannot_be_resumed_is_refused(parts, checkpoint, tmp_path):
             getattr(runner, use)(VmpfdAd(visualizer=False), datamodule=tiny.data(parts), ckpt_path=checkpoint)
     with pytest.raises(ValueError, match="masks='jpg' is not written; give 'png'"):
         PredictionFiles(masks="jpg")
+
+
+@pytest.fixture(scope="module")
+def other_light(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """New normal images in another light."""
+    root = tmp_path_factory.mktemp("other_light")
+    for index in range(24):
+        tiny.save(root / f"{index}.png", 255 - tiny.texture(500 + index))
+    return root
+
+
+def test_recalibration_takes_scales_and_thresholds_from_new_normals(other_light, checkpoint, tmp_path, capsys):
+    output = tmp_path / "new.ckpt"
+    before = checkpoint.read_bytes()
+    words = ["calibrate", "--ckpt_path", str(checkpoint), "--normals", str(other_light), "--image_fpr", "0.05"]
+    assert main([*words, "--output", str(output)]) == 0
+    said = capsys.readouterr().out
+    assert checkpoint.read_bytes() == before
+
+    old, new = (VmpfdAd.load_from_checkpoint(path).eval() for path in (checkpoint, output))
+    images = torch.stack([decode_image(str(path)).float() / 255 for path in sorted(other_light.iterdir())])
+    with torch.inference_mode():
+        raw, was, now = new.model.score(images), old(images), new(images)
+    assert was.pred_label.float().mean() > 0.5, "the light has changed too much for the old thresholds"
+    assert now.pred_label.float().mean() <= 0.1
+    for name, branch in new.model.branches.items():
+        for each, scores in zip(branch.maps, raw[name], strict=True):
+            np.testing.assert_allclose(each.quantiles, np.quantile(scores, (0.9, 0.995)), rtol=1e-4)
+    assert (new.post_processor.image_fpr, new.post_processor.mask_fpr) == (0.05, 0.1)
+    assert re.search(r"image_fpr +0.02 +0.05\nmask_fpr +0.1 +0.1\n", said)
+    assert re.search(rf"anomalous +{int(was.pred_label.sum())} +\d+  of these 24 normal images", said)
+    assert str(output) in said
+    # what was learnt is as it was
+    for (name, value), other in zip(new.state_dict().items(), old.state_dict().values(), strict=True):
+        if "prototypes" in name or "components" in name or "network" in name:
+            torch.testing.assert_close(value, other, rtol=0, atol=0)
+
+
+def test_a_recalibrated_checkpoint_describes_itself(other_light, folder, checkpoint, tmp_path):
+    output = recalibrate(checkpoint, other_light, mask_fpr=0.2, output=tmp_path / "new.ckpt").output
+    assert len(predict(folder, output, tmp_path / "out", mask_fpr=0.2)) == 3
+    with pytest.raises(ValueError, match=r"mask_fpr=0.3 was given, .* with 0.2.*anomalib-vmpfd calibrate"):
+        predict(folder, output, tmp_path / "out", mask_fpr=0.3)
+    again = recalibrate(output, other_light, output=tmp_path / "again.ckpt")
+    assert again.rates == {"image_fpr": (0.02, 0.02), "mask_fpr": (0.2, 0.2)}
+    for before, after in again.thresholds.values():
+        assert after == pytest.approx(before, abs=1e-6), "the same normals, the same thresholds"
+
+
+def test_what_a_user_sets_on_a_model_is_kept_or_refused_when_a_checkpoint_is_loaded(folder, checkpoint, tmp_path):
+    model = VmpfdAd(visualizer=False)
+    model.post_processor.image_sensitivity = 0.9
+    tiny.engine(tmp_path / "a").predict(model, data_path=folder, ckpt_path=checkpoint)
+    assert [row["threshold"] for row in rows(tmp_path / "a")] == pytest.approx([0.1] * 3)
+    model = VmpfdAd(visualizer=False)
+    model.post_processor.image_fpr = 0.3
+    with pytest.raises(ValueError, match=r"image_fpr=0.3, the checkpoint's thresholds are for 0.02.*calibrate"):
+        tiny.engine(tmp_path / "b").predict(model, data_path=folder, ckpt_path=checkpoint)

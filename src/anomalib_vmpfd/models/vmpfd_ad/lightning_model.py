@@ -164,7 +164,7 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
         self.epochs = epochs if is_trained(self.model) else 1
         self.cache_mb = cache_mb
         self.seed = seed
-        self.descriptors: CachedFeatures
+        self.descriptors: CachedFeatures | None = None  # during a training
         self._left_out: RawScores = {}
 
     def configure_optimizers(self) -> dict[str, Any] | None:
@@ -227,8 +227,10 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
         return self.model.calibrate({**_concatenated(observed), **self._left_out}, self.map_quantiles)
 
     def describe(self, batch: Batch) -> tuple[Tensor, ...] | None:
-        """Descriptors of a batch, from the cache where it has them; ``None`` where nothing reads them."""
-        return self.descriptors(batch.image, batch.image_path) if self.model.needs_descriptors else None
+        """Descriptors of a batch, through the cache; ``None`` outside of a training, or where nothing reads them."""
+        if self.descriptors is None or not self.model.needs_descriptors:
+            return None
+        return self.descriptors(batch.image, batch.image_path)
 
 
 class _LearntFeatures:
@@ -244,11 +246,11 @@ class _LearntFeatures:
     def __iter__(self) -> Iterator[tuple[Features, Tensor]]:
         module, numbers, paths = self._module, self._images.numbers, self._images.paths
         batches = range(0, len(numbers), BATCH_SIZE)
-        known = module.descriptors.known
-        if paths and all(path in module.descriptors for path in paths):
+        cache = module.descriptors
+        if cache is not None and paths and all(path in cache for path in paths):
             # nothing is read from the disk again
             for start in batches:
-                described = known(paths[start : start + BATCH_SIZE], module.device)
+                described = cache.known(paths[start : start + BATCH_SIZE], module.device)
                 part = numbers[start : start + BATCH_SIZE].to(module.device)
                 yield module.model.features(None, described, encode=False), part
             return
