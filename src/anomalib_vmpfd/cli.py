@@ -5,6 +5,8 @@
 
 import argparse
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 USAGE = """\
@@ -14,6 +16,7 @@ usage: anomalib-vmpfd COMMAND ...
   benchmark --config FILE   train and compare models side by side, with a report
   calibrate --ckpt_path FILE --normals DIR
                             other thresholds for a trained model, from normal images
+  doctor                    what this machine has, to paste into a bug report
 
 Every other command is anomalib's own, with the models and datamodules of this package registered, also where the
 autoload hook is off. A --ckpt_path of this package's models needs no --model:
@@ -40,7 +43,12 @@ def main(argv: list[str] | None = None) -> int:
     if command == "calibrate":
         from anomalib_vmpfd.decide.recalibrate_command import main as calibrate
 
-        return calibrate(argv[1:])
+        with _any_printable_path():
+            return calibrate(argv[1:])
+    if command == "doctor":
+        from anomalib_vmpfd.decide.doctor import main as doctor
+
+        return doctor(argv[1:])
     if command in {"-h", "--help"}:
         sys.stdout.write(USAGE)
 
@@ -50,8 +58,22 @@ def main(argv: list[str] | None = None) -> int:
     from anomalib.cli.cli import AnomalibCLI, configure_logger
 
     configure_logger()
-    AnomalibCLI(args=_with_model(argv) or ["--help"])
+    with _any_printable_path():
+        AnomalibCLI(args=_with_model(argv) or ["--help"])
     return 0
+
+
+@contextmanager
+def _any_printable_path() -> Generator[None, None, None]:
+    """Let anomalib take folders whose names are not ASCII; it refuses them as if they could not be printed."""
+    from anomalib.data.utils import path
+
+    check = path.contains_non_printable_characters
+    path.contains_non_printable_characters = lambda given: not str(given).isprintable()
+    try:
+        yield
+    finally:
+        path.contains_non_printable_characters = check
 
 
 def _with_model(argv: list[str]) -> list[str]:

@@ -5,12 +5,14 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from anomalib.data import PredictDataset
 from PIL import Image
 from torchvision.io import decode_image
 
@@ -191,3 +193,13 @@ def test_what_a_user_sets_on_a_model_is_kept_or_refused_when_a_checkpoint_is_loa
     model.post_processor.image_fpr = 0.3
     with pytest.raises(ValueError, match=r"image_fpr=0.3, the checkpoint's thresholds are for 0.02.*calibrate"):
         tiny.engine(tmp_path / "b").predict(model, data_path=folder, ckpt_path=checkpoint)
+
+
+def test_the_own_command_takes_folders_of_any_name(folder, checkpoint, tmp_path, monkeypatch):
+    place = shutil.copytree(folder, tmp_path / "Prüfteile" / "部品")
+    monkeypatch.chdir(tmp_path)
+    quiet = ["--trainer.enable_progress_bar", "false", "--trainer.logger", "false", "--trainer.accelerator", "cpu"]
+    assert main(["predict", "--ckpt_path", str(checkpoint), "--data", str(place), *quiet]) == 0
+    assert len(rows(tmp_path / "results")) == len(list(tmp_path.glob("results/**/images/**/*.png"))) == 3
+    with pytest.raises(ValueError, match="non-printable"):
+        PredictDataset(place)  # anomalib by itself is as ever
