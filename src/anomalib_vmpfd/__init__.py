@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from anomalib_vmpfd.data.folder_by_name import FolderByName
     from anomalib_vmpfd.data.mvtec import MVTec
     from anomalib_vmpfd.data.sample_parts import SampleParts
     from anomalib_vmpfd.models.vmpfd_ad.lightning_model import VmpfdAd
@@ -23,11 +24,15 @@ if TYPE_CHECKING:
     from anomalib_vmpfd.registration import register
 
 __version__ = "0.1.0"
-__all__ = ["DATAMODULES", "MODELS", "MVTec", "PredictionFiles", "SampleParts", "VmpfdAd", "register"]
+__all__ = ["DATAMODULES", "FolderByName", "MODELS", "MVTec", "PredictionFiles", "SampleParts", "VmpfdAd", "register"]
 
 # the modules that define them; registration, command line and the contract tests take what is listed here
 MODELS = {"VmpfdAd": "anomalib_vmpfd.models.vmpfd_ad.lightning_model"}
-DATAMODULES = {"MVTec": "anomalib_vmpfd.data.mvtec", "SampleParts": "anomalib_vmpfd.data.sample_parts"}
+DATAMODULES = {
+    "FolderByName": "anomalib_vmpfd.data.folder_by_name",
+    "MVTec": "anomalib_vmpfd.data.mvtec",
+    "SampleParts": "anomalib_vmpfd.data.sample_parts",
+}
 _ORIGIN = {
     **MODELS,
     **DATAMODULES,

@@ -22,6 +22,7 @@ from anomalib_vmpfd.predictions.callback import PredictionFiles
 from .checkpoint_io import keep_checkpoints_whole, read_whole
 from .image_errors import ImageErrors
 from .image_range import check_images_in_unit_range
+from .mask_pairs import MaskPairs
 from .post_processor import RankPreservingPostProcessor, Threshold
 from .pre_processor import AntialiasedPreProcessor
 from .rebuild import describe, rebuild, refuse_contradictions
@@ -60,10 +61,10 @@ class InterfaceMixin(nn.Module):
         return HeatmapVisualizer()
 
     def configure_callbacks(self) -> list[Callback]:
-        """Add the callbacks that name images which cannot be read, and that write a row for each image."""
+        """Add what refuses unreadable images and masks of other images, and what writes a row for each image."""
         # after the post-processor, also where the user brings one of other arguments
         given = [each for each in self.trainer.callbacks if isinstance(each, PredictionFiles)] if self._trainer else []
-        return [*super().configure_callbacks(), ImageErrors(), *(given or [PredictionFiles()])]
+        return [*super().configure_callbacks(), ImageErrors(), MaskPairs(), *(given or [PredictionFiles()])]
 
     def forward(self, batch: Tensor, *args: Any, **kwargs: Any) -> InferenceBatch:  # noqa: ANN401
         """Scores, maps, labels and masks of images in [0, 1] of shape ``(B, 3, H, W)``, of any size."""
