@@ -9,10 +9,11 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pandas as pd
 import pytest
 import torch
-from anomalib.data import PredictDataset
+from anomalib.data import ImageBatch, PredictDataset
 from PIL import Image
 from torchvision.io import decode_image
 
@@ -20,6 +21,7 @@ import tiny
 from anomalib_vmpfd import PredictionFiles, VmpfdAd
 from anomalib_vmpfd.cli import main
 from anomalib_vmpfd.decide.recalibration import recalibrate
+from anomalib_vmpfd.engine.image_errors import ImageError
 from anomalib_vmpfd.engine.post_processor import RankPreservingPostProcessor
 
 
@@ -203,3 +205,103 @@ def test_the_own_command_takes_folders_of_any_name(folder, checkpoint, tmp_path,
     assert len(rows(tmp_path / "results")) == len(list(tmp_path.glob("results/**/images/**/*.png"))) == 3
     with pytest.raises(ValueError, match="non-printable"):
         PredictDataset(place)  # anomalib by itself is as ever
+
+
+@pytest.fixture(scope="module")
+def in_region(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoint of a model that looks at the upper left 40 x 40 of 64 pixels."""
+    root = tmp_path_factory.mktemp("region")
+    region = np.zeros((64, 64), np.uint8)
+    region[:40, :40] = 255
+    model = VmpfdAd(
+        image_size=(64, 64),
+        density_args={"num_components": 64},
+        visualizer=False,
+        roi=str(tiny.save(root / "roi.png", region)),
+    )
+    runner = tiny.engine(root)
+    runner.fit(model, datamodule=tiny.data(parts))
+    (root / "roi.png").unlink()  # the checkpoint has it
+    return Path(runner.trainer.checkpoint_callback.best_model_path)
+
+
+def test_nothing_outside_the_region_of_interest_is_seen(in_region, parts):
+    model = VmpfdAd.load_from_checkpoint(in_region).eval()
+    images = torch.stack([decode_image(str(parts / "bad" / f"{i:03}.png")).float() / 255 for i in range(4)])
+    changed = images.clone()
+    changed[:, :, 40:, :] = torch.rand(3, 24, 64)
+    changed[:, :, :, 40:] = torch.rand(3, 64, 24)
+    with torch.inference_mode():
+        seen, other = model(images), model(changed)
+        panels = model.explain(changed)
+    for name in ("pred_score", "anomaly_map", "pred_label", "pred_mask"):
+        torch.testing.assert_close(getattr(seen, name), getattr(other, name), rtol=0, atol=0)
+    assert seen.anomaly_map[:, :, 41:].max() == seen.anomaly_map.min() < 0.5
+    assert not seen.pred_mask[..., 41:].any()
+    assert not panels["tam"][..., 41:].any()
+    # defects at 10 to 26 and 18 to 34 lie inside, the last one, at 34 to 50, hardly
+    assert seen.pred_label[:2].all()
+
+
+def test_a_region_of_interest_goes_with_checkpoint_test_and_export(in_region, parts, tmp_path):
+    model, runner = VmpfdAd(visualizer=False), tiny.engine(tmp_path)
+    data = tiny.data(parts)
+    runner.test(model, datamodule=data, ckpt_path=in_region, verbose=False)
+    labels = {row["path"]: row["label"] for row in rows(tmp_path)}
+    images = torch.stack([decode_image(path).float() / 255 for path in labels])
+    with torch.inference_mode():
+        expected = model.eval()(images)
+    assert list(labels.values()) == ["anomalous" if label else "normal" for label in expected.pred_label]
+    exported = model.to_onnx(tmp_path)
+    session = onnxruntime.InferenceSession(exported)
+    names = [output.name for output in session.get_outputs()]
+    found = dict(zip(names, session.run(None, {session.get_inputs()[0].name: images.numpy()}), strict=True))
+    np.testing.assert_allclose(found["anomaly_map"], expected.anomaly_map, atol=1e-3)
+    np.testing.assert_allclose(found["pred_score"].ravel(), expected.pred_score.ravel(), atol=1e-3)
+
+
+def test_a_defect_outside_the_region_is_none_in_a_test(in_region):
+    model = VmpfdAd.load_from_checkpoint(in_region)
+    masks = torch.zeros(3, 64, 64, dtype=torch.bool)
+    masks[0, 5:9, 5:9] = masks[1, 50:60, 50:60] = True
+    labels = torch.tensor([True, True, True])
+    batch = ImageBatch(image=torch.rand(3, 3, 64, 64), gt_mask=masks, gt_label=labels)
+    model.pre_processor.on_test_batch_start(None, model, batch, 0)
+    assert batch.gt_label.tolist() == [True, False, True], "the last one has no mask at all"
+    assert batch.gt_mask.flatten(1).sum(1).tolist() == [16, 0, 0]
+
+
+def deep_parts(source: Path, root: Path) -> Path:
+    """The same parts in 16 bits: 8-bit values v as 2000 + 40 v."""
+    for path in source.rglob("*.png"):
+        pixels = np.asarray(Image.open(path))
+        if path.parent.name != "mask":
+            pixels = 2000 + 40 * pixels[..., 0].astype(np.uint16)
+        tiny.save(root / path.relative_to(source), pixels)
+    return root
+
+
+def test_a_window_makes_16_bit_images_what_they_are_in_8_bits(parts, tmp_path):
+    deep, shallow = deep_parts(parts, tmp_path / "deep"), tmp_path / "shallow"
+    for path in parts.rglob("*.png"):
+        pixels = np.asarray(Image.open(path))
+        tiny.save(shallow / path.relative_to(parts), pixels if pixels.ndim == 2 else pixels[..., :1].repeat(3, 2))
+    seen = {}
+    for root, window in ((deep, (2000, 2000 + 40 * 255)), (shallow, None)):
+        model = VmpfdAd(image_size=(64, 64), density_args={"num_components": 64}, visualizer=False, window=window)
+        runner = tiny.engine(tmp_path / f"{root.name}-out")
+        runner.fit(model, datamodule=tiny.data(root))
+        checkpoint = Path(runner.trainer.checkpoint_callback.best_model_path)
+        batches = predict(root / "bad", checkpoint, tmp_path / f"{root.name}-again")
+        seen[root.name] = torch.cat([batch.pred_score for batch in batches])
+        if window:
+            loaded = VmpfdAd.load_from_checkpoint(checkpoint).eval()
+            image = torch.from_numpy(np.asarray(Image.open(root / "bad" / "000.png")).astype(np.float32) / 65535)
+            exported = loaded.to_onnx(tmp_path)
+    torch.testing.assert_close(seen["deep"], seen["shallow"], rtol=1e-3, atol=1e-3)
+    assert seen["deep"].min() > 0.5
+    session = onnxruntime.InferenceSession(exported)
+    (score,) = session.run(["pred_score"], {session.get_inputs()[0].name: image.expand(1, 3, -1, -1).numpy()})
+    assert score.item() == pytest.approx(float(seen["deep"][0]), abs=1e-3)
+    with pytest.raises(ImageError, match=r"8 bits a channel, but .* model sees 16-bit"):
+        predict(shallow / "bad", next((tmp_path / "deep-out").rglob("model.ckpt")), tmp_path / "wrong")

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from anomalib_vmpfd.engine.calibration import EXPECTED_ABOVE
 from anomalib_vmpfd.engine.checkpoint_io import WholeCheckpointIO, read_whole
+from anomalib_vmpfd.engine.deep_images import DeepCollate
 from anomalib_vmpfd.engine.image_errors import ImageError, refuse_deep_images, unreadable
 from anomalib_vmpfd.engine.normal_images import BATCH_SIZE
 from anomalib_vmpfd.engine.rebuild import KEY
@@ -92,9 +93,8 @@ def recalibrate(
     rates = {rate: (before[rate], getattr(post_processor, rate)) for rate in RATES}
     dataset = PredictDataset(normals, transform=None if model.input_size is None else Resize(tuple(model.input_size)))
     _check_number(normals, len(dataset), {rate: after for rate, (_, after) in rates.items()})
-    refuse_deep_images(dataset.image_filenames)
     thresholds = _thresholds(post_processor)
-    alarms = _calibrate(model, _read(dataset))
+    alarms = _calibrate(model, _read(dataset, deep=getattr(model.pre_processor, "reads_deep", False)))
     checkpoint["state_dict"] = model.state_dict()
     checkpoint["anomalib_post_processor_config"] = post_processor.checkpoint_config()
     for rate, (_, after) in rates.items():
@@ -126,9 +126,12 @@ def _check_number(folder: Path, count: int, rates: dict[str, float]) -> None:
         raise ValueError(msg)
 
 
-def _read(dataset: PredictDataset) -> Iterator[Batch]:
+def _read(dataset: PredictDataset, deep: bool) -> Iterator[Batch]:
     """Batches of images; those that cannot be read are named."""
-    loader = DataLoader(dataset, batch_size=BATCH_SIZE, collate_fn=dataset.collate_fn)
+    if not deep:
+        refuse_deep_images(dataset.image_filenames)
+    collate = DeepCollate(dataset.collate_fn) if deep else dataset.collate_fn
+    loader = DataLoader(dataset, batch_size=BATCH_SIZE, collate_fn=collate)
     try:
         yield from tqdm(loader, desc="Calibrating on normal images", leave=False)
     except Exception as error:
@@ -149,15 +152,16 @@ def _calibrate(model: Any, batches: Iterator[Batch]) -> dict[str, tuple[int, int
     def observed() -> Iterator[Any]:
         for batch in batches:
             batch.image = model.pre_processor(batch.image) if model.pre_processor else batch.image
-            judged = post_processor(model.model(batch.image))
+            seen = model.model(batch.image)
+            judged = post_processor(seen._replace(anomaly_map=model.inside(seen.anomaly_map)))
             old.append(judged._replace(anomaly_map=None, pred_mask=judged.pred_mask.flatten(1).any(1)))
             yield model.observe(batch)
 
     def predicted() -> Iterator[InferenceBatch]:
         for prediction in model.calibrate(observed()):
             scores.append(prediction.pred_score.flatten())
-            peaks.append(prediction.anomaly_map.flatten(1).amax(1))
-            yield prediction
+            peaks.append(model.inside(prediction.anomaly_map).flatten(1).amax(1))
+            yield prediction._replace(anomaly_map=model.inside(prediction.anomaly_map))
 
     post_processor.calibrate(predicted())
     return {

@@ -20,12 +20,14 @@ from anomalib_vmpfd.plotting import HeatmapVisualizer
 from anomalib_vmpfd.predictions.callback import PredictionFiles
 
 from .checkpoint_io import keep_checkpoints_whole, read_whole
+from .deep_images import Window, read_through_window
 from .image_errors import ImageErrors
 from .image_range import check_images_in_unit_range
 from .mask_pairs import MaskPairs
 from .post_processor import RankPreservingPostProcessor, Threshold
 from .pre_processor import AntialiasedPreProcessor
 from .rebuild import describe, rebuild, refuse_contradictions
+from .region_of_interest import zero_outside
 
 logger = logging.getLogger(__name__)
 
@@ -34,16 +36,20 @@ class InterfaceMixin(nn.Module):
     """Comes before anomalib's module: refuses images outside [0, 1], and rebuilds a model from its checkpoint."""
 
     @classmethod
-    def configure_pre_processor(cls, image_size: tuple[int, int] | None = None) -> PreProcessor:
+    def configure_pre_processor(
+        cls, image_size: tuple[int, int] | None = None, roi: str | None = None, window: Window | None = None
+    ) -> PreProcessor:
         """Resize only: models take images in [0, 1] and normalise them as their networks need.
 
         Args:
             image_size (tuple[int, int] | None): Height and width in pixels. Defaults to ``(256, 256)``.
+            roi (str | None): Picture of the region of interest. Defaults to ``None``: everywhere.
+            window (Window | None): Grey values of 16-bit images that become 0 and 1. Defaults to ``None``: 8 bits.
 
         Returns:
             PreProcessor: Pre-processor with one resize.
         """
-        return AntialiasedPreProcessor(Compose([Resize(tuple(image_size or (256, 256)), antialias=True)]))
+        return AntialiasedPreProcessor(Compose([Resize(tuple(image_size or (256, 256)), antialias=True)]), roi, window)
 
     @classmethod
     def configure_post_processor(
@@ -68,8 +74,15 @@ class InterfaceMixin(nn.Module):
 
     def forward(self, batch: Tensor, *args: Any, **kwargs: Any) -> InferenceBatch:  # noqa: ANN401
         """Scores, maps, labels and masks of images in [0, 1] of shape ``(B, 3, H, W)``, of any size."""
+        del args, kwargs
         check_images_in_unit_range(batch)
-        return super().forward(batch, *args, **kwargs)
+        predictions = self.model(self.pre_processor(batch) if self.pre_processor else batch)
+        predictions = predictions._replace(anomaly_map=self.inside(predictions.anomaly_map))
+        return self.post_processor(predictions) if self.post_processor else predictions
+
+    def inside(self, maps: Tensor) -> Tensor:
+        """Maps ``(B, 1, H, W)`` that are 0 outside of the region of interest, where there is one."""
+        return zero_outside(maps, getattr(self.pre_processor, "region", None))
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: str | Path, **kwargs: Any) -> "InterfaceMixin":  # noqa: ANN401
@@ -98,19 +111,24 @@ class InterfaceMixin(nn.Module):
             datamodule._update_augmentations()  # noqa: SLF001
 
     def setup(self, stage: str) -> None:
-        """Write checkpoints atomically."""
+        """Write checkpoints atomically, and read images of 16 bits as such where the model does."""
         super().setup(stage)
         keep_checkpoints_whole(self.trainer)
+        read_through_window(self.trainer, lambda: getattr(self.pre_processor, "reads_deep", False))
 
     def test_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:  # noqa: ANN401
         """Add scores and maps to the batch, images in [0, 1] of shape ``(B, 3, H, W)``."""
         check_images_in_unit_range(batch.image)
-        return super().test_step(batch, *args, **kwargs)
+        return self._only_inside(super().test_step(batch, *args, **kwargs))
 
     def predict_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:  # noqa: ANN401
         """Add scores and maps to the batch, images in [0, 1] of shape ``(B, 3, H, W)``."""
         check_images_in_unit_range(batch.image)
-        return super().predict_step(batch, *args, **kwargs)
+        return self._only_inside(super().predict_step(batch, *args, **kwargs))
+
+    def _only_inside(self, batch: Batch) -> Batch:
+        batch.anomaly_map = self.inside(batch.anomaly_map)
+        return batch
 
     @torch.no_grad()
     def explain(self, images: Tensor) -> dict[str, Tensor]:
@@ -129,7 +147,8 @@ class InterfaceMixin(nn.Module):
         check_images_in_unit_range(images)
         seen = self.model.explain(self.pre_processor(images) if self.pre_processor else images)
         self.model.train(was_training)
-        return seen
+        maps = {name: self.inside(value) for name, value in seen.items() if value.ndim == 4 and value.shape[1] == 1}
+        return seen | maps
 
     def to_onnx(
         self,

@@ -33,6 +33,7 @@ from .learnt_data import LearntImages, read, train_on
 from .normal_images import NormalImages, image_ratio
 from .optim import is_trained
 from .post_processor import RankPreservingPostProcessor
+from .pre_processor import AntialiasedPreProcessor
 from .rebuild import adopt
 from .recipe import apply_recipe_length, wants_recipe_length
 from .unseeded_split import warn_of_unseeded_split
@@ -177,6 +178,8 @@ class CalibratedMixin(InterfaceMixin):
         """Learn from normal images what needs no gradient."""
         self._started = False
         self._calibrated_step = -1
+        if isinstance(self.pre_processor, AntialiasedPreProcessor):
+            self.pre_processor.look_at(self._normals.paths, self.input_size)
         learnt = LearntImages(self._normals, torch.arange(len(self._normals.learnt)), *self._reading)
         if not self.is_fitted:
             self.fit_normals(learnt)
@@ -256,7 +259,7 @@ class CalibratedMixin(InterfaceMixin):
         if self.trainer.state.fn == TrainerFn.FITTING and thresholds_known and not watched:
             return batch
         check_images_in_unit_range(batch.image)
-        return batch.update(**self.model(batch.image)._asdict())
+        return self._only_inside(batch.update(**self.model(batch.image)._asdict()))
 
     def on_fit_end(self) -> None:
         """Say what was learnt, where it is and what to type next."""
@@ -277,7 +280,8 @@ class CalibratedMixin(InterfaceMixin):
         was_training = self.model.training
         self.model.eval()
         normals = read(self._normals, self._normals.calibration, "Calibrating on normal images", *self._reading)
-        predictions = self.calibrate(self.observe(batch) for batch in normals)
+        seen = self.calibrate(self.observe(batch) for batch in normals)
+        predictions = (each._replace(anomaly_map=self.inside(each.anomaly_map)) for each in seen)
         if isinstance(self.post_processor, RankPreservingPostProcessor):
             self.post_processor.calibrate(predictions)
         else:
