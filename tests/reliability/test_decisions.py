@@ -6,11 +6,15 @@
 import re
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
 import tiny
 from anomalib_vmpfd.cli import main
+from anomalib_vmpfd.engine.deep_images import read_deep
+from anomalib_vmpfd.engine.image_errors import ImageError
+from anomalib_vmpfd.engine.region_of_interest import RegionError, read_region
 
 
 @pytest.fixture
@@ -73,3 +77,30 @@ def test_a_calibration_that_cannot_be_made_says_why(kind, normals, trained, tmp_
     assert re.search(message, said)
     assert (set(tmp_path.rglob("*.ckpt")), checkpoint.read_bytes()) == before
     case(kind, "one error names it and the cure; no checkpoint is written", said.replace(str(tmp_path), ""), "yes")
+
+
+REGIONS = {
+    "region of interest that is not there": (lambda _path: None, "cannot be read as a picture"),
+    "region of interest that is no picture": (lambda path: path.write_bytes(b"x"), "cannot be read as a picture"),
+    "folder as region of interest": (lambda path: path.mkdir(), "one picture for all images, not a folder"),
+    "region of interest that is all black": (
+        lambda path: tiny.save(path, np.zeros((64, 64), np.uint8)),
+        "is empty at 64 x 64 pixels",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", REGIONS)
+def test_a_region_of_interest_that_cannot_be_used_is_named(kind, tmp_path, case):
+    make, message = REGIONS[kind]
+    make(tmp_path / "roi.png")
+    with pytest.raises(RegionError, match=rf"roi\.png.*{message}") as error:
+        read_region(tmp_path / "roi.png", (64, 64))
+    case(kind, "one error names file and cure", str(error.value).replace(str(tmp_path), ""))
+
+
+def test_an_8_bit_image_for_a_model_of_16_bits_is_named(tmp_path, case):
+    path = tiny.save(tmp_path / "8.png", tiny.texture(0))
+    with pytest.raises(ImageError, match=r"8\.png: 8 bits a channel") as error:
+        read_deep(path)
+    case("8-bit image for a model with a window", "one error names it", str(error.value).replace(str(tmp_path), ""))
