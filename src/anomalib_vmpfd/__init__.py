@@ -17,15 +17,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from anomalib_vmpfd.data.few_defects import FewDefects
+    from anomalib_vmpfd.data.folder_by_name import FolderByName
     from anomalib_vmpfd.data.mvtec import MVTec
     from anomalib_vmpfd.data.sample_parts import SampleParts
     from anomalib_vmpfd.models.mmaerec.lightning_model import Mmaerec
     from anomalib_vmpfd.models.prn.lightning_model import Prn
     from anomalib_vmpfd.models.vmpfd_ad.lightning_model import VmpfdAd
+    from anomalib_vmpfd.predictions.callback import PredictionFiles
     from anomalib_vmpfd.registration import register
 
 __version__ = "0.1.0"
-__all__ = ["DATAMODULES", "MODELS", "FewDefects", "MVTec", "Mmaerec", "Prn", "SampleParts", "VmpfdAd", "register"]
+__all__ = [
+    "DATAMODULES",
+    "MODELS",
+    "FewDefects",
+    "FolderByName",
+    "MVTec",
+    "Mmaerec",
+    "PredictionFiles",
+    "Prn",
+    "SampleParts",
+    "VmpfdAd",
+    "register",
+]
 
 # the modules that define them; registration, command line and the contract tests take what is listed here
 MODELS = {
@@ -37,8 +51,14 @@ DATAMODULES = {
     "MVTec": "anomalib_vmpfd.data.mvtec",
     "SampleParts": "anomalib_vmpfd.data.sample_parts",
     "FewDefects": "anomalib_vmpfd.data.few_defects",
+    "FolderByName": "anomalib_vmpfd.data.folder_by_name",
 }
-_ORIGIN = {**MODELS, **DATAMODULES, "register": "anomalib_vmpfd.registration"}
+_ORIGIN = {
+    **MODELS,
+    **DATAMODULES,
+    "PredictionFiles": "anomalib_vmpfd.predictions.callback",
+    "register": "anomalib_vmpfd.registration",
+}
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401

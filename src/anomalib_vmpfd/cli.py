@@ -5,6 +5,9 @@
 
 import argparse
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 USAGE = """\
@@ -12,6 +15,9 @@ usage: anomalib-vmpfd COMMAND ...
 
   sample --root DIR         write generated sample parts in the layout of MVTec AD
   benchmark --config FILE   train and compare models side by side, with a report
+  calibrate --ckpt_path FILE --normals DIR
+                            other thresholds for a trained model, from normal images
+  doctor                    what this machine has, to paste into a bug report
   check-export --ckpt_path FILE --export FILE --data DIR
                             compare an export's verdicts with its checkpoint's
   tile --data DIR --output DIR
@@ -22,6 +28,16 @@ usage: anomalib-vmpfd COMMAND ...
 Every other command is anomalib's own, with the models and datamodules of this package registered, also where the
 autoload hook is off. A --ckpt_path of this package's models needs no --model:
 """
+
+# imported when they are asked for: --help must not take seconds
+COMMANDS = {
+    "benchmark": ("anomalib_vmpfd.benchmark.cli", "main"),
+    "calibrate": ("anomalib_vmpfd.decide.recalibrate_command", "main"),
+    "check-export": ("anomalib_vmpfd.decide.export_check", "main"),
+    "doctor": ("anomalib_vmpfd.decide.doctor", "main"),
+    "predict-tiles": ("anomalib_vmpfd.decide.tiles_command", "main_predict"),
+    "tile": ("anomalib_vmpfd.decide.tiles_command", "main_tile"),
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -37,18 +53,10 @@ def main(argv: list[str] | None = None) -> int:
     command = argv[0] if argv else "--help"
     if command == "sample":
         return _sample(argv[1:])
-    if command == "benchmark":
-        from anomalib_vmpfd.benchmark.cli import main as benchmark
-
-        return benchmark(argv[1:])
-    if command == "check-export":
-        from anomalib_vmpfd.decide.export_check import main as check_export
-
-        return check_export(argv[1:])
-    if command in {"tile", "predict-tiles"}:
-        from anomalib_vmpfd.decide.tiles_command import main as tiles
-
-        return tiles(command, argv[1:])
+    if command in COMMANDS:
+        module, function = COMMANDS[command]
+        with _any_printable_path():
+            return getattr(import_module(module), function)(argv[1:])
     if command in {"-h", "--help"}:
         sys.stdout.write(USAGE)
 
@@ -58,8 +66,22 @@ def main(argv: list[str] | None = None) -> int:
     from anomalib.cli.cli import AnomalibCLI, configure_logger
 
     configure_logger()
-    AnomalibCLI(args=_with_model(argv) or ["--help"])
+    with _any_printable_path():
+        AnomalibCLI(args=_with_model(argv) or ["--help"])
     return 0
+
+
+@contextmanager
+def _any_printable_path() -> Generator[None, None, None]:
+    """Let anomalib take folders whose names are not ASCII; it refuses them as if they could not be printed."""
+    from anomalib.data.utils import path
+
+    check = path.contains_non_printable_characters
+    path.contains_non_printable_characters = lambda given: not str(given).isprintable()
+    try:
+        yield
+    finally:
+        path.contains_non_printable_characters = check
 
 
 def _with_model(argv: list[str]) -> list[str]:

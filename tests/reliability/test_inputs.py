@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 import tiny
 from anomalib_vmpfd import MVTec
 from anomalib_vmpfd.engine.image_errors import ImageError
+from anomalib_vmpfd.engine.mask_pairs import MaskPairError
 
 
 def scores_of_files(model, folder: Path, tmp_path: Path, **arguments) -> dict[str, float]:
@@ -217,12 +218,24 @@ def test_masks_of_another_form_mean_the_same(kind, metrics, parts, trained, tmp_
     assert metrics["pixel_AUROC"] > 0.8
 
 
-def test_a_defect_without_a_mask_is_anomalibs_error(parts, tmp_path, case):
+def mask_of_another_number(root: Path) -> None:
+    (root / "mask" / "001.png").rename(root / "mask" / "0010_mask.png")
+
+
+MASK_FAULTS = {
+    "defect without a mask": (lambda root: (root / "mask" / "002.png").unlink(), "no mask of their name"),
+    "mask of another image": (mask_of_another_number, "with .*0010_mask|no mask of their name"),
+}
+
+
+@pytest.mark.parametrize("kind", MASK_FAULTS)
+def test_masks_that_do_not_fit_are_named_with_their_images(kind, parts, tmp_path, case):
     root = shutil.copytree(parts, tmp_path / "data")
-    (root / "mask" / "002.png").unlink()
-    with pytest.raises(Exception, match=r"(?i)mask|length|value") as error:
+    damage, message = MASK_FAULTS[kind]
+    damage(root)
+    with pytest.raises(MaskPairError, match=message) as error:
         tiny.engine(tmp_path).fit(tiny.model(), datamodule=tiny.data(root))
-    case("defect without a mask", "anomalib's error, before the model is reached", f"{error.typename}: {error.value}")
+    case(kind, "one error names image, mask and cure", str(error.value).replace(str(tmp_path), ""))
 
 
 @pytest.mark.parametrize("count", [1, 2])

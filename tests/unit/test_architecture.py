@@ -16,10 +16,12 @@ MAX_LINES = 300
 # A module imports from its own layer's package and from lower layers; layers of one rank are independent of each other.
 RANKS = {
     "files": 0,
+    "processor": 0,
     "ops": 0,
     "weights": 0,
     "nn": 1,
     "anomaly": 2,
+    "predictions": 2,
     "plotting": 3,
     "engine": 4,
     "data": 5,

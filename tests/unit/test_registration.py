@@ -45,6 +45,9 @@ for _name, _module in anomalib_vmpfd.MODELS.items():
     _file = f"{_module.replace('.', '/')}.py"
     PLUGIN.setdefault(f"{Path(_file).parent.as_posix()}/__init__.py", f"from .lightning_model import {_name}")
     PLUGIN.setdefault(_file, f"from anomalib.models import AnomalibModule\nclass {_name}(AnomalibModule): pass")
+for _name, _module in anomalib_vmpfd.DATAMODULES.items():
+    _body = f"from anomalib.data import AnomalibDataModule\nclass {_name}(AnomalibDataModule): pass"
+    PLUGIN.setdefault(f"{_module.replace('.', '/')}.py", _body)
 REGISTERED = """
 import sys, anomalib.data, anomalib.models, anomalib_vmpfd
 assert anomalib.models.VmpfdAd is anomalib.models.image.VmpfdAd is anomalib_vmpfd.VmpfdAd

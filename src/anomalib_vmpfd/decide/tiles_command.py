@@ -5,6 +5,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +17,19 @@ from .runtimes import Checkpoint, Exported
 from .tiles import cut, predict_in_tiles
 
 
-def main(command: str, argv: list[str]) -> int:
-    """Run one of the commands.
+def main_tile(argv: list[str]) -> int:
+    """Run ``anomalib-vmpfd tile``; 0, or 2 with one line of what is wrong."""
+    return _run("tile", tile, argv)
 
-    Args:
-        command (str): ``"tile"`` or ``"predict-tiles"``.
-        argv (list[str]): Arguments after the command.
 
-    Returns:
-        int: 0, or 2 with one line of what is wrong.
-    """
-    run = tile if command == "tile" else predict_tiles
+def main_predict(argv: list[str]) -> int:
+    """Run ``anomalib-vmpfd predict-tiles``; 0, or 2 with one line of what is wrong."""
+    return _run("predict-tiles", predict_tiles, argv)
+
+
+def _run(command: str, function: Callable[..., None], argv: list[str]) -> int:
     try:
-        auto_cli(run, args=argv, prog=f"anomalib-vmpfd {command}", as_positional=False)
+        auto_cli(function, args=argv, prog=f"anomalib-vmpfd {command}", as_positional=False)
     except (ValueError, OSError) as error:
         sys.stderr.write(f"anomalib-vmpfd {command}: {error}\n")
         return 2

@@ -90,9 +90,10 @@ class DriftGuard(Callback):
         batch: Batch,
         *args,
     ) -> None:
-        """Measure the drift of a batch."""
-        del trainer, outputs, args
-        self._drifts.append(pl_module.drift(batch.image))
+        """Measure the drift of a batch, and add it to the predictions as ``drift``, ``(B,)``."""
+        del trainer, args
+        outputs.drift = pl_module.drift(batch.image)
+        self._drifts.append(outputs.drift)
 
     on_predict_batch_end = on_test_batch_end
 

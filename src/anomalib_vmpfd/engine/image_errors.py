@@ -33,10 +33,16 @@ def refuse_deep_images(paths: Iterable[str | Path]) -> None:
     """
     if deep := [str(path) for path in paths if _mode(path).startswith(DEEP_MODES)]:
         msg = (
-            f"{_listed(deep)}: more than 8 bits a pixel, of which only values up to 255 would be seen. Convert all "
-            "images, of training and test alike, to 8 bits with one common scale."
+            f"{_listed(deep)}: more than 8 bits a pixel, of which only values up to 255 would be seen. Convert "
+            "all images, of training and test alike, to 8 bits with one common scale, or give a model that has it the "
+            "window of grey values to see, as --model.window 1000,20000 or 1%,99% of the training images."
         )
         raise ImageError(msg)
+
+
+def is_deep(path: str | Path) -> bool:
+    """Whether an image file has more than 8 bits a pixel; a file that is no image has not."""
+    return _mode(path).startswith(DEEP_MODES)
 
 
 def unreadable(paths: Iterable[str | Path]) -> dict[str, str]:
@@ -61,13 +67,14 @@ class ImageErrors(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: PLR6301
         """Refuse training images of more than 8 bits."""
-        del pl_module
-        refuse_deep_images(_paths(trainer.train_dataloader))
+        if not _reads_deep(pl_module):
+            refuse_deep_images(_paths(trainer.train_dataloader))
 
     def on_validation_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, *args: Any) -> None:  # noqa: ANN401, PLR6301
         """Refuse images of more than 8 bits."""
-        del trainer, pl_module, args
-        refuse_deep_images(getattr(batch, "image_path", None) or ())
+        del trainer, args
+        if not _reads_deep(pl_module):
+            refuse_deep_images(getattr(batch, "image_path", None) or ())
 
     on_test_batch_start = on_predict_batch_start = on_validation_batch_start
 
@@ -89,6 +96,10 @@ class ImageErrors(Callback):
                 f"{_listed([f'{path} ({reason})' for path, reason in wrong.items()])}. Replace or remove them."
             )
             raise ImageError(msg) from exception
+
+
+def _reads_deep(module: LightningModule) -> bool:
+    return getattr(getattr(module, "pre_processor", None), "reads_deep", False)
 
 
 def _mode(path: str | Path) -> str:

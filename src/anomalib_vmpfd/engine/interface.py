@@ -17,16 +17,20 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import Compose, Resize
 
 from anomalib_vmpfd.plotting import HeatmapVisualizer
+from anomalib_vmpfd.predictions.callback import PredictionFiles
 
 from .checkpoint_io import keep_checkpoints_whole, read_whole
+from .deep_images import Window, read_through_window
 from .drift import DriftGuard, ImageDrift
 from .export_metadata import metadata, write_beside, write_into_onnx, write_into_openvino
 from .export_verification import verify_onnx, verify_openvino
 from .image_errors import ImageErrors
 from .image_range import check_images_in_unit_range
+from .mask_pairs import MaskPairs
 from .post_processor import RankPreservingPostProcessor, Threshold
 from .pre_processor import AntialiasedPreProcessor
 from .rebuild import describe, rebuild, refuse_contradictions
+from .region_of_interest import zero_outside
 
 
 class InterfaceMixin(nn.Module):
@@ -46,16 +50,20 @@ class InterfaceMixin(nn.Module):
         return {}
 
     @classmethod
-    def configure_pre_processor(cls, image_size: tuple[int, int] | None = None) -> PreProcessor:
+    def configure_pre_processor(
+        cls, image_size: tuple[int, int] | None = None, roi: str | None = None, window: Window | None = None
+    ) -> PreProcessor:
         """Resize only: models take images in [0, 1] and normalise them as their networks need.
 
         Args:
             image_size (tuple[int, int] | None): Height and width in pixels. Defaults to ``(256, 256)``.
+            roi (str | None): Picture of the region of interest. Defaults to ``None``: everywhere.
+            window (Window | None): Grey values of 16-bit images that become 0 and 1. Defaults to ``None``: 8 bits.
 
         Returns:
             PreProcessor: Pre-processor with one resize.
         """
-        return AntialiasedPreProcessor(Compose([Resize(tuple(image_size or (256, 256)), antialias=True)]))
+        return AntialiasedPreProcessor(Compose([Resize(tuple(image_size or (256, 256)), antialias=True)]), roi, window)
 
     @classmethod
     def configure_post_processor(
@@ -73,13 +81,28 @@ class InterfaceMixin(nn.Module):
         return HeatmapVisualizer()
 
     def configure_callbacks(self) -> list[Callback]:
-        """Add the callbacks that name images which cannot be read, and tell of images unlike those of training."""
-        return [*super().configure_callbacks(), ImageErrors(), DriftGuard()]
+        """Add what refuses unreadable images and masks of others, tells of drift, and writes a row for each image."""
+        # after the post-processor, also where the user brings one of other arguments
+        given = [each for each in self.trainer.callbacks if isinstance(each, PredictionFiles)] if self._trainer else []
+        return [
+            *super().configure_callbacks(),
+            ImageErrors(),
+            MaskPairs(),
+            DriftGuard(),
+            *(given or [PredictionFiles()]),
+        ]
 
     def forward(self, batch: Tensor, *args: Any, **kwargs: Any) -> InferenceBatch:  # noqa: ANN401
         """Scores, maps, labels and masks of images in [0, 1] of shape ``(B, 3, H, W)``, of any size."""
+        del args, kwargs
         check_images_in_unit_range(batch)
-        return super().forward(batch, *args, **kwargs)
+        predictions = self.model(self.pre_processor(batch) if self.pre_processor else batch)
+        predictions = predictions._replace(anomaly_map=self.inside(predictions.anomaly_map))
+        return self.post_processor(predictions) if self.post_processor else predictions
+
+    def inside(self, maps: Tensor) -> Tensor:
+        """Maps ``(B, 1, H, W)`` that are 0 outside of the region of interest, where there is one."""
+        return zero_outside(maps, getattr(self.pre_processor, "region", None))
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: str | Path, **kwargs: Any) -> "InterfaceMixin":  # noqa: ANN401
@@ -108,9 +131,10 @@ class InterfaceMixin(nn.Module):
             datamodule._update_augmentations()  # noqa: SLF001
 
     def setup(self, stage: str) -> None:
-        """Write checkpoints atomically."""
+        """Write checkpoints atomically, and read images of 16 bits as such where the model does."""
         super().setup(stage)
         keep_checkpoints_whole(self.trainer)
+        read_through_window(self.trainer, lambda: getattr(self.pre_processor, "reads_deep", False))
 
     def validation_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:  # noqa: ANN401
         """Add scores and maps to the batch.
@@ -132,17 +156,21 @@ class InterfaceMixin(nn.Module):
         if self.trainer.state.fn == TrainerFn.FITTING and thresholds_known and not watched:
             return batch
         check_images_in_unit_range(batch.image)
-        return batch.update(**self.model(batch.image)._asdict())
+        return self._only_inside(batch.update(**self.model(batch.image)._asdict()))
 
     def test_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:  # noqa: ANN401
         """Add scores and maps to the batch, images in [0, 1] of shape ``(B, 3, H, W)``."""
         check_images_in_unit_range(batch.image)
-        return super().test_step(batch, *args, **kwargs)
+        return self._only_inside(super().test_step(batch, *args, **kwargs))
 
     def predict_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:  # noqa: ANN401
         """Add scores and maps to the batch, images in [0, 1] of shape ``(B, 3, H, W)``."""
         check_images_in_unit_range(batch.image)
-        return super().predict_step(batch, *args, **kwargs)
+        return self._only_inside(super().predict_step(batch, *args, **kwargs))
+
+    def _only_inside(self, batch: Batch) -> Batch:
+        batch.anomaly_map = self.inside(batch.anomaly_map)
+        return batch
 
     @torch.no_grad()
     def explain(self, images: Tensor) -> dict[str, Tensor]:
@@ -161,7 +189,8 @@ class InterfaceMixin(nn.Module):
         check_images_in_unit_range(images)
         seen = self.model.explain(self.pre_processor(images) if self.pre_processor else images)
         self.model.train(was_training)
-        return seen
+        maps = {name: self.inside(value) for name, value in seen.items() if value.ndim == 4 and value.shape[1] == 1}
+        return seen | maps
 
     def to_torch(self, export_root: Path | str, model_file_name: str = "model") -> Path:
         """Export to PyTorch as anomalib does, with ``metadata.json`` beside it; arguments are those of anomalib's."""

@@ -24,21 +24,31 @@ def train_on(trainer: Trainer, restrict: Callable[[DataLoader], DataLoader]) -> 
         restrict (Callable[[DataLoader], DataLoader]): Makes of the training data what is trained on; called when
             Lightning asks for it, after a checkpoint was loaded.
     """
-    trainer.fit_loop._data_source = _Restricted(trainer.fit_loop._data_source, restrict)  # noqa: SLF001
+    trainer.fit_loop._data_source = Restricted(trainer.fit_loop._data_source, restrict)  # noqa: SLF001
 
 
-class _Restricted:
-    """Lightning's source of a data loader, restricted."""
+class Restricted:
+    """Lightning's source of data loaders, with something done to what it gives."""
 
-    def __init__(self, source: Any, restrict: Callable[[DataLoader], DataLoader]) -> None:  # noqa: ANN401
-        self._source = source
+    def __init__(self, source: Any, restrict: Callable[[Any], Any]) -> None:  # noqa: ANN401
+        self.source = source
         self._restrict = restrict
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
-        return getattr(self._source, name)
+    @property
+    def instance(self) -> Any:  # noqa: ANN401
+        """Loaders or datamodule, which Lightning sets anew at each run."""
+        return self.source.instance
 
-    def dataloader(self) -> DataLoader:
-        return self._restrict(self._source.dataloader())
+    @instance.setter
+    def instance(self, value: Any) -> None:  # noqa: ANN401
+        self.source.instance = value
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401, D105
+        return getattr(self.source, name)
+
+    def dataloader(self) -> Any:  # noqa: ANN401
+        """The loaders."""
+        return self._restrict(self.source.dataloader())
 
 
 class LearntImages:

@@ -33,6 +33,7 @@ from .normal_images import NormalImages, image_ratio
 from .optim import is_trained
 from .outliers import warn_of_outliers
 from .post_processor import RankPreservingPostProcessor
+from .pre_processor import AntialiasedPreProcessor
 from .rebuild import adopt
 from .recipe import apply_recipe_length, wants_recipe_length
 from .unseeded_split import warn_of_unseeded_split
@@ -191,6 +192,8 @@ class CalibratedMixin(InterfaceMixin):
         """Learn from normal images what needs no gradient."""
         self._started = False
         self._calibrated_step = -1
+        if isinstance(self.pre_processor, AntialiasedPreProcessor):
+            self.pre_processor.look_at(self._normals.paths, self.input_size)
         if self.learns_defects:
             self.take_defects(read(self._normals, self._normals.defects, "Reading known defects", *self._reading))
         learnt = LearntImages(self._normals, torch.arange(len(self._normals.learnt)), *self._reading)
@@ -274,7 +277,8 @@ class CalibratedMixin(InterfaceMixin):
         was_training = self.model.training
         self.model.eval()
         normals = read(self._normals, self._normals.calibration, "Calibrating on normal images", *self._reading)
-        predictions = self.calibrate(self.observe(batch) for batch in normals)
+        seen = self.calibrate(self.observe(batch) for batch in normals)
+        predictions = (each._replace(anomaly_map=self.inside(each.anomaly_map)) for each in seen)
         if isinstance(self.post_processor, RankPreservingPostProcessor):
             self._normal_scores = self.post_processor.calibrate(predictions)
         else:

@@ -69,12 +69,17 @@ class RankPreservingPostProcessor(PostProcessor):
             msg = f"Unknown threshold {threshold!r}; choose 'normals' or 'f1'."
             raise ValueError(msg)
         for name, rate in (("image_fpr", image_fpr), ("mask_fpr", mask_fpr)):
-            if not 0 < rate < 1:
-                msg = f"{name} is a false-positive rate between 0 and 1, got {rate}."
-                raise ValueError(msg)
+            self.check_rate(name, rate)
         self.threshold = threshold
         self.image_fpr = image_fpr
         self.mask_fpr = mask_fpr
+
+    @staticmethod
+    def check_rate(name: str, rate: float) -> None:
+        """Refuse a false-positive rate that is not between 0 and 1."""
+        if not 0 < rate < 1:
+            msg = f"{name} is a false-positive rate between 0 and 1, got {rate}."
+            raise ValueError(msg)
 
     @property
     def _checkpoint_config_keys(self) -> tuple[str, ...]:
@@ -100,7 +105,10 @@ class RankPreservingPostProcessor(PostProcessor):
             differences = "; ".join(
                 f"{key}={given[key]}, the checkpoint's thresholds are for {config[key]}" for key in fixed
             )
-            msg = f"The post-processor was given {differences}. Leave it out, or train again with it."
+            msg = (
+                f"The post-processor was given {differences}. Leave it out, or train again with it; `anomalib-vmpfd "
+                "calibrate` gives a checkpoint other rates."
+            )
             raise ValueError(msg)
         super().load_checkpoint_config(config)
         for key, value in given.items():

@@ -4,12 +4,18 @@
 """Pre-processor whose resize is the same in an exported model as in training."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+from anomalib.data import Batch
 from anomalib.pre_processing import PreProcessor
 from anomalib.pre_processing.utils.transform import get_exportable_transform
+from lightning import LightningModule, Trainer
 from torch import Tensor
 from torchvision.transforms.v2 import Compose, Resize, Transform
+
+from .deep_images import Window, parse_window, window_of
+from .region_of_interest import only_inside, read_region
 
 
 class AntialiasedPreProcessor(PreProcessor):
@@ -18,7 +24,79 @@ class AntialiasedPreProcessor(PreProcessor):
     anomalib switches antialiasing off in exported models, because ONNX has no operator for torch's. Images that shrink
     then look other than the model was trained and calibrated for. Here a resize is exported as two products with
     matrices of its weights, which any runtime has.
+
+    It also hides what lies outside of a region of interest: from learning, calibration, scores and exports alike. The
+    region is read when a training starts, and goes with checkpoints and exports.
+
+    Args:
+        transform (Transform | None): Transform of the images.
+        roi (str | None): Picture whose pixels are above 0 inside of the region. Defaults to ``None``: everywhere.
+        window (Window | None): Grey values of 16-bit images that become 0 and 1, see :func:`parse_window`. Defaults to
+            ``None``: images have 8 bits.
     """
+
+    region: Tensor | None
+    window: Tensor | None
+
+    def __init__(
+        self, transform: Transform | None = None, roi: str | None = None, window: Window | None = None
+    ) -> None:
+        super().__init__(transform)
+        self._roi, self._window = roi, window
+        if window is not None:
+            parse_window(window)
+        self.register_buffer("region", None)
+        self.register_buffer("window", None)
+
+    @property
+    def reads_deep(self) -> bool:
+        """Whether it takes images of 16 bits."""
+        return self._window is not None or self.window is not None
+
+    def look_at(self, paths: Sequence[str], size: Sequence[int]) -> None:
+        """Learn region and window at the start of a training, unless a checkpoint brought them.
+
+        Args:
+            paths (Sequence[str]): Training images.
+            size (Sequence[int]): Height and width that images are resized to.
+        """
+        if self._roi is not None and self.region is None:
+            self.region = read_region(self._roi, size)
+        if self._window is not None and self.window is None:
+            self.window = window_of(self._window, paths)
+
+    def _seen(self, images: Tensor) -> Tensor:
+        if self.window is not None:
+            low, high = self.window.to(images.device)
+            images = ((images - low) / (high - low)).clamp(0, 1)
+        return only_inside(images, self.region)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Transform images and masks of a batch, and hide what lies outside."""
+        del dataloader_idx
+        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
+        batch.image = self._seen(batch.image)
+        if self.region is not None and getattr(batch, "gt_mask", None) is not None:
+            defective = batch.gt_mask.flatten(1).any(1)
+            batch.gt_mask = batch.gt_mask * self.region[0]
+            # a defect outside is none, one without a mask stays
+            batch.gt_label = batch.gt_label & ~(defective & ~batch.gt_mask.flatten(1).any(1))
+
+    on_validation_batch_start = on_test_batch_start = on_predict_batch_start = on_train_batch_start
+
+    def checkpoint_config(self) -> dict[str, Any]:
+        """Settings as plain data; region and window themselves are among the weights."""
+        region = None if self.region is None else list(self.region.shape)
+        return {**super().checkpoint_config(), "region": region, "window": self.window is not None}
+
+    def load_checkpoint_config(self, config: dict[str, Any]) -> None:
+        """Restore settings, and make room for region and window."""
+        super().load_checkpoint_config(config)
+        shape = config.get("region")
+        self.region = None if shape is None else torch.ones(shape, dtype=torch.bool)
+        self.window = torch.zeros(2) if config.get("window") else None
 
     def forward(self, batch: Tensor) -> Tensor:
         """Transform images outside of a trainer.
@@ -29,9 +107,10 @@ class AntialiasedPreProcessor(PreProcessor):
         Returns:
             Tensor: What the transforms made of them.
         """
-        if self.transform is None:
-            return batch
-        return _exportable(self.transform, batch) if torch.compiler.is_exporting() else self.transform(batch)
+        if self.transform is not None:
+            exporting = torch.compiler.is_exporting()
+            batch = _exportable(self.transform, batch) if exporting else self.transform(batch)
+        return self._seen(batch)
 
 
 def _exportable(transform: Transform, images: Tensor) -> Tensor:

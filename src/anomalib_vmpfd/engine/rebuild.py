@@ -117,7 +117,10 @@ def refuse_contradictions(given: Mapping[str, Any], checkpoint: Mapping[str, Any
         if key in stored and key not in NEVER_IN_CONFLICT and _plain(value) != _plain(stored[key])
     ]
     if conflicts:
-        msg = f"Arguments contradict the checkpoint: {'; '.join(conflicts)}. Leave them out, or train again with them."
+        msg = (
+            f"Arguments contradict the checkpoint: {'; '.join(conflicts)}. Leave them out, or train again with them"
+            "; `anomalib-vmpfd calibrate` gives a checkpoint other rates."
+        )
         raise ValueError(msg)
 
 

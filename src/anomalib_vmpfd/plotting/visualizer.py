@@ -15,9 +15,10 @@ from matplotlib.colors import Normalize
 from PIL import Image
 from torch import Tensor
 
+from anomalib_vmpfd.predictions.picture_names import PictureNames, image_paths
+
 from .arrays import to_array
 from .heatmap_figure import Kind, Panel, heatmap_figure, to_picture
-from .picture_names import PictureNames, image_paths
 from .threshold import pixel_threshold
 
 if TYPE_CHECKING:
@@ -147,6 +148,8 @@ class HeatmapVisualizer(ImageVisualizer):
         explain = getattr(pl_module.model, "explain", None)
         with torch.no_grad():
             explained = None if explain is None else explain(batch.image)
+        if explained is not None and hasattr(pl_module, "inside"):
+            explained = {n: pl_module.inside(v) if v.ndim == 4 and v.shape[1] == 1 else v for n, v in explained.items()}
         pictures = self.visualize(
             batch,
             explained,

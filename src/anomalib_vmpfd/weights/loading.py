@@ -81,17 +81,37 @@ def _as_float(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
 
 
+def verify_bundled() -> dict[str, str]:
+    """Compare the shipped files with their check sums.
+
+    Returns:
+        dict[str, str]: By file: its SHA-256, or what is wrong with it.
+    """
+    seen = {}
+    for name, expected in _bundled_sums().items():
+        try:
+            _read_bundled(name)
+            seen[name] = expected
+        except WeightsError as error:  # noqa: PERF203 - every file is looked at
+            seen[name] = str(error)
+    return seen
+
+
+def _bundled_sums() -> dict[str, str]:
+    text = (resources.files(__package__) / "SHA256SUMS").read_text(encoding="utf-8")
+    return dict(line.split()[::-1] for line in text.splitlines())
+
+
 def _read_bundled(name: str) -> dict[str, Tensor]:
     """Read a shipped file, refusing any byte that differs from the released one."""
-    folder = resources.files(__package__)
-    sums = dict(line.split()[::-1] for line in (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines())
     try:
-        data = (folder / name).read_bytes()
+        data = (resources.files(__package__) / name).read_bytes()
     except OSError as error:
         msg = f"Bundled weights {name} are missing from the installed package; reinstall anomalib-vmpfd."
         raise WeightsError(msg) from error
-    if hashlib.sha256(data).hexdigest() != sums[name]:
-        msg = f"Bundled weights {name} are damaged (SHA-256 differs from {sums[name]}); reinstall anomalib-vmpfd."
+    expected = _bundled_sums()[name]
+    if hashlib.sha256(data).hexdigest() != expected:
+        msg = f"Bundled weights {name} are damaged (SHA-256 differs from {expected}); reinstall anomalib-vmpfd."
         raise WeightsError(msg)
     return load(data)
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from anomalib_vmpfd.cli import main
 from anomalib_vmpfd.decide import tiles_command
 from anomalib_vmpfd.decide.runtimes import Answer
 from anomalib_vmpfd.decide.tiles import cut, predict_in_tiles, starts
@@ -104,7 +105,7 @@ def test_images_are_cut_to_files_that_show_where_they_were(tmp_path, capsys):
     (tmp_path / "large" / "a").mkdir(parents=True)
     Image.fromarray(image).save(tmp_path / "large" / "a" / "1.png")
     command = ["--data", str(tmp_path / "large"), "--output", str(tmp_path / "tiles"), "--size", "[64,96]"]
-    assert tiles_command.main("tile", command) == 0
+    assert main(["tile", *command]) == 0
     assert "6 tiles of 1 images" in capsys.readouterr().out
     last = np.asarray(Image.open(tmp_path / "tiles" / "a_1_00036_00054.png"))
     assert (last == image[36:, 54:]).all()
@@ -122,7 +123,7 @@ def test_rows_and_maps_of_large_images(tmp_path, monkeypatch):
     monkeypatch.setattr(tiles_command, "Checkpoint", Bright)
     Image.fromarray(np.full((100, 150, 3), 51, np.uint8)).save(tmp_path / "1.png")
     command = ["--model", str(tmp_path / "model.ckpt"), "--data", str(tmp_path), "--output", str(tmp_path / "out")]
-    assert tiles_command.main("predict-tiles", command) == 0
+    assert main(["predict-tiles", *command]) == 0
     row = json.loads((tmp_path / "out" / "predictions.jsonl").read_text(encoding="utf-8"))
     assert (row["path"], row["label"]) == (str(tmp_path / "1.png"), False)
     assert np.load(row["anomaly_map"]).shape == (100, 150)
@@ -131,7 +132,7 @@ def test_rows_and_maps_of_large_images(tmp_path, monkeypatch):
 @pytest.mark.parametrize("command", ["tile", "predict-tiles"])
 def test_what_is_not_there_is_one_line(command, tmp_path, capsys):
     model = ["--model", str(tmp_path / "no.onnx")] if command == "predict-tiles" else []
-    assert tiles_command.main(command, [*model, "--data", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
+    assert main([command, *model, "--data", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"anomalib-vmpfd {command}: ")
     assert error.count("\n") == 1

@@ -63,10 +63,13 @@ def test_images_that_are_all_alike_have_a_limit():
 def test_the_end_of_a_prediction_tells_how_many(drift, caplog):
     guard, module = DriftGuard(), SimpleNamespace(drift=drift)
     with caplog.at_level(logging.WARNING):
-        guard.on_predict_batch_end(None, module, None, SimpleNamespace(image=parts(6, seed=2)), 0)
+        batch = SimpleNamespace(image=parts(6, seed=2))
+        guard.on_predict_batch_end(None, module, batch, batch, 0)
+        assert batch.drift.shape == (6,)
         guard.on_predict_end(None, module)
         assert not caplog.records
         for images in (parts(6, seed=2), 0.5 * parts(2, seed=2)):
-            guard.on_predict_batch_end(None, module, None, SimpleNamespace(image=images), 0)
+            batch = SimpleNamespace(image=images)
+            guard.on_predict_batch_end(None, module, batch, batch, 0)
         guard.on_predict_end(None, module)
     assert "2 of 8 images differ" in caplog.text

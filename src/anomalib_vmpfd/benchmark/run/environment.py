@@ -11,8 +11,9 @@ from pathlib import Path
 
 import torch
 
+from anomalib_vmpfd.processor import describe_processor
+
 PACKAGE = Path(__file__).resolve().parents[2]
-CPUINFO = Path("/proc/cpuinfo")
 
 
 def describe(device: torch.device) -> dict[str, str | int]:
@@ -26,7 +27,7 @@ def describe(device: torch.device) -> dict[str, str | int]:
     """
     return {
         "device": device.type,
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else describe_processor(),
         "threads": torch.get_num_threads(),
         "commit": commit(),
         "date": datetime.now(tz=timezone.utc).strftime("%Y-%m-%d"),
@@ -53,26 +54,3 @@ def commit() -> str:
         return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--", ".") else "")
     except (OSError, subprocess.CalledProcessError):
         return ""
-
-
-def _processor() -> str:
-    """Return the processor and what decides its speed: torch's instruction set, and bfloat16 in hardware or emulated.
-
-    They are part of the name, not columns: the name stands wherever a device is told, and old files stay as they are.
-    """
-    facts = _cpuinfo()
-    name = facts.get("model name") or platform.processor() or platform.machine()
-    known = [torch.backends.cpu.get_cpu_capability()]
-    if flags := (facts.get("flags") or facts.get("Features", "")).split():  # on x86 and on ARM
-        native = any(flag.endswith("bf16") for flag in flags)  # avx512_bf16, amx_bf16, bf16
-        known.append("native bf16" if native else "emulated bf16")
-    return f"{name} [{', '.join(known)}]"
-
-
-def _cpuinfo() -> dict[str, str]:
-    """Return what Linux knows of the first processor; empty on other systems."""
-    if not CPUINFO.is_file():
-        return {}
-    first = CPUINFO.read_text(encoding="utf-8").split("\n\n", maxsplit=1)[0]
-    pairs = (line.split(":", 1) for line in first.splitlines() if ":" in line)
-    return {key.strip(): value.strip() for key, value in pairs}

@@ -89,6 +89,11 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
             Defaults to ``3``.
         cache_mb (float): Memory in megabytes for descriptors of images that are not augmented. Defaults to ``2048``.
         seed (int): Seeds weights, order of the images and the held-out images. Defaults to ``0``.
+        roi (str | None): Picture whose pixels are above 0 inside the region of interest, in the shape of the images:
+            nothing outside is seen. Defaults to ``None``: everywhere.
+        window (tuple[float, float] | str | None): Grey values of 16-bit greyscale images that become 0 and 1, as
+            ``(1000, 20000)``, or their percentiles in the training images, as ``"1%,99%"``. Defaults to ``None``:
+            images have 8 bits.
         pre_processor (PreProcessor | bool): Pre-processor; ``True`` resizes to ``image_size``.
         post_processor (PostProcessor | bool): Post-processor; ``True`` is a :class:`RankPreservingPostProcessor`.
         evaluator (Evaluator | bool): Evaluator; ``True`` is anomalib's default.
@@ -126,6 +131,8 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
         epochs: int = 3,
         cache_mb: float = 2048,
         seed: int = 0,
+        roi: str | None = None,
+        window: tuple[float, float] | str | None = None,
         pre_processor: PreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
         evaluator: Evaluator | bool = True,
@@ -134,7 +141,10 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
         chooses_image_size = image_size is None and pre_processor is True
         height, width = image_size or DEFAULT_IMAGE_SIZE
         if pre_processor is True:
-            pre_processor = self.configure_pre_processor((height, width))
+            pre_processor = self.configure_pre_processor((height, width), roi, window)
+        elif pre_processor and (roi, window) != (None, None):
+            msg = "roi and window have no effect beside a pre_processor of your own; leave them out."
+            raise ValueError(msg)
         if post_processor is True:
             post_processor = self.configure_post_processor(threshold, image_fpr, mask_fpr)
         super().__init__(pre_processor, post_processor, evaluator, visualizer)
@@ -164,7 +174,9 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
         self.epochs = epochs if is_trained(self.model) else 1
         self.cache_mb = cache_mb
         self.seed = seed
-        self.descriptors: CachedFeatures
+        self.roi = roi
+        self.window = window
+        self.descriptors: CachedFeatures | None = None  # during a training
         self._left_out: RawScores = {}
 
     def configure_optimizers(self) -> dict[str, Any] | None:
@@ -232,8 +244,10 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
         return self.model.calibrate({**_concatenated(observed), **self._left_out}, self.map_quantiles)
 
     def describe(self, batch: Batch) -> tuple[Tensor, ...] | None:
-        """Descriptors of a batch, from the cache where it has them; ``None`` where nothing reads them."""
-        return self.descriptors(batch.image, batch.image_path) if self.model.needs_descriptors else None
+        """Descriptors of a batch, through the cache; ``None`` outside of a training, or where nothing reads them."""
+        if self.descriptors is None or not self.model.needs_descriptors:
+            return None
+        return self.descriptors(batch.image, batch.image_path)
 
 
 class _LearntFeatures:
@@ -249,11 +263,11 @@ class _LearntFeatures:
     def __iter__(self) -> Iterator[tuple[Features, Tensor]]:
         module, numbers, paths = self._module, self._images.numbers, self._images.paths
         batches = range(0, len(numbers), BATCH_SIZE)
-        known = module.descriptors.known
-        if paths and all(path in module.descriptors for path in paths):
+        cache = module.descriptors
+        if cache is not None and paths and all(path in cache for path in paths):
             # nothing is read from the disk again
             for start in batches:
-                described = known(paths[start : start + BATCH_SIZE], module.device)
+                described = cache.known(paths[start : start + BATCH_SIZE], module.device)
                 part = numbers[start : start + BATCH_SIZE].to(module.device)
                 yield module.model.features(None, described, encode=False), part
             return

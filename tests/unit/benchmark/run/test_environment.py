@@ -6,6 +6,7 @@
 import pytest
 import torch
 
+from anomalib_vmpfd import processor
 from anomalib_vmpfd.benchmark.records import COLUMNS
 from anomalib_vmpfd.benchmark.run import environment
 
@@ -25,8 +26,8 @@ from anomalib_vmpfd.benchmark.run import environment
 )
 def test_a_processor_is_named_with_its_instruction_set_and_bfloat16(cpuinfo, expected, tmp_path, monkeypatch):
     (tmp_path / "cpuinfo").write_text(cpuinfo, encoding="utf-8")
-    monkeypatch.setattr(environment, "CPUINFO", tmp_path / "cpuinfo")
-    monkeypatch.setattr(environment.platform, "processor", lambda: "aarch64")
+    monkeypatch.setattr(processor, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(processor.platform, "processor", lambda: "aarch64")
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     assert environment.describe(torch.device("cpu"))["device_name"] == expected
 

@@ -21,7 +21,8 @@ class PictureNames:
 
     A picture is named as anomalib's own visualizer names it: by the path below the folder of the data set or, where
     that is not part of the path, by the last folder and the file name. If this gives two images of the run one name, as
-    for ``a/x/1.png`` and ``b/x/1.png``, all are named by their paths below the folder that they have in common.
+    for ``a/x/1.png`` and ``b/x/1.png``, or if no data set is named and they lie in several folders, all are named by
+    their paths below the folder that they have in common.
 
     Args:
         folder (Path): Folder of the pictures.
@@ -29,6 +30,7 @@ class PictureNames:
         category (str | None, optional): Category of the data set. Defaults to ``None``.
         sources (Iterable[str | Path], optional): All images of the run that are known in advance. Where another image
             would get a name that is in use, it gets a longer path or a number. Defaults to ``()``.
+        suffix (str | None, optional): Suffix of the files that are named. Defaults to ``None``: that of the image.
     """
 
     def __init__(
@@ -37,14 +39,17 @@ class PictureNames:
         dataset: str | None = None,
         category: str | None = None,
         sources: Iterable[str | Path] = (),
+        suffix: str | None = None,
     ) -> None:
         self._folder = folder
         self._dataset = dataset
         self._category = category
+        self._suffix = suffix
         self._source_by_name: dict[Path, Path] = {}
         by_path = {Path(source).absolute(): Path(source) for source in sources}
         self._common: Path | None = None
-        if len({self._default(source) for source in by_path.values()}) < len(by_path):
+        folders = dataset is None and len({path.parent for path in by_path}) > 1
+        if folders or len({self._default(source) for source in by_path.values()}) < len(by_path):
             self._common = _common_folder(by_path)
 
     def __call__(self, source: str | Path) -> Path:
@@ -57,9 +62,10 @@ class PictureNames:
             Path: File below the folder; always the same for the same image.
         """
         path = Path(source).absolute()
-        return next(
-            name for name in self._candidates(Path(source)) if self._source_by_name.setdefault(name, path) == path
-        )
+        names = self._candidates(Path(source))
+        if self._suffix is not None:
+            names = (name.with_suffix(self._suffix) for name in names)
+        return next(name for name in names if self._source_by_name.setdefault(name, path) == path)
 
     def _default(self, source: Path) -> Path:
         return generate_output_filename(source, self._folder, self._dataset, self._category, mkdir=False)
@@ -96,7 +102,8 @@ def image_paths(trainer: "Trainer") -> list[str]:
         if isinstance(samples, pd.DataFrame) and "image_path" in samples:
             paths += map(str, samples.image_path)
         else:
-            paths += map(str, getattr(dataset, "image_filenames", []))
+            # those of an earlier run too, or the files of a resumed one would be named by another rule
+            paths += map(str, [*getattr(dataset, "finished", []), *getattr(dataset, "image_filenames", [])])
     return paths
 
 

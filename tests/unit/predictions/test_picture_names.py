@@ -5,7 +5,7 @@
 
 from pathlib import Path
 
-from anomalib_vmpfd.plotting.picture_names import PictureNames
+from anomalib_vmpfd.predictions.picture_names import PictureNames
 
 
 def test_unique_names_are_those_of_anomalib():
@@ -30,3 +30,15 @@ def test_images_that_were_not_announced_replace_no_picture():
     assert [names(source) for source in sources] == first
     assert first[0] == Path("out/x/1.png")
     assert all(name.is_relative_to("out") for name in first)
+
+
+def test_images_in_several_folders_keep_their_paths_below_the_common_one():
+    sources = ["/in/good/1.png", "/in/line 2/bad/7.png"]
+    names = PictureNames(Path("out"), sources=sources)
+    assert [names(source).as_posix() for source in sources] == ["out/good/1.png", "out/line 2/bad/7.png"]
+
+
+def test_files_of_another_suffix_are_not_shared_by_images_that_differ_in_theirs():
+    sources = ["/in/x/1.png", "/in/x/1.jpg"]
+    names = PictureNames(Path("out"), sources=sources, suffix=".tiff")
+    assert [names(source).as_posix() for source in sources] == ["out/x/1.tiff", "out/in/x/1.tiff"]
