@@ -29,7 +29,7 @@ ANOMALIB = {
 }
 PLUGIN = {
     "anomalib_vmpfd/data/__init__.py": "",
-    "anomalib_vmpfd/data/folder_by_name.py": "import anomalib.data as d\nclass FolderByName(d.AnomalibDataModule): pass",
+    "anomalib_vmpfd/data/folder_by_name.py": "import anomalib.data as d\nclass FolderByName(d.AnomalibDataModule): ...",
     "anomalib_vmpfd/data/mvtec.py": "from anomalib.data import MVTecAD\nclass MVTec(MVTecAD): pass",
     "anomalib_vmpfd/data/sample_parts.py": "from anomalib.data import MVTecAD\nclass SampleParts(MVTecAD): pass",
     "anomalib_vmpfd/components.py": "from anomalib.models import Parts\nclass Descriptor(Parts): pass",
