@@ -10,7 +10,7 @@ from anomalib.data import ImageBatch, ImageItem
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from anomalib_vmpfd.engine.learnt_data import LearntImages, train_on
+from anomalib_vmpfd.engine.learnt_data import LearntImages, Restricted, train_on
 from anomalib_vmpfd.engine.normal_images import NormalImages
 
 
@@ -68,3 +68,12 @@ def test_a_fit_gets_the_restricted_loader_and_all_else_of_its_source():
     train_on(trainer, lambda loader: f"part of the {loader}")
     assert trainer.fit_loop._data_source.dataloader() == "part of the whole"
     assert trainer.fit_loop._data_source.instance == "datamodule"
+
+
+def test_a_trainer_that_runs_again_reads_the_data_of_the_second_run():
+    """Lightning keeps the source and sets ``instance`` on it at each run."""
+    inner = SimpleNamespace(instance="first", dataloader=lambda: f"loader of {inner.instance}")
+    outer = Restricted(inner, lambda loader: f"restricted {loader}")
+    outer.instance = "second"
+    assert outer.dataloader() == "restricted loader of second"
+    assert outer.instance == "second"

@@ -4,6 +4,7 @@
 """Rows on the disk: both files say the same, and outlive what cuts them."""
 
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -49,3 +50,15 @@ def test_a_damaged_row_is_named_and_left(tmp_path):
     with pytest.raises(ValueError, match=r"predictions\.jsonl, line 1, is no row; move"):
         RowFiles(tmp_path, resume=True)
     assert files.jsonl.read_text("utf-8") == damaged
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux that is always full")
+def test_a_full_disk_is_said_and_the_rows_before_stay(tmp_path):
+    files = RowFiles(tmp_path)
+    files.append(ROWS[:1])
+    before = files.jsonl.read_text("utf-8")
+    files.csv.unlink()
+    files.csv.symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"predictions\.csv could not be written to \(No space left.*with resume"):
+        files.append(ROWS[1:])
+    assert files.jsonl.read_text("utf-8").startswith(before)
