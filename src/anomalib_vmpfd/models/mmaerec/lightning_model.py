@@ -43,7 +43,7 @@ DEFAULT_LAYERS = ("blocks.0", "blocks.1", "blocks.2", "blocks.4")  # strides 2 t
 MILESTONES = (0.5, 0.8)  # epochs 300 and 480 of the paper's 600
 DECAY = 0.2
 START_IMAGES = 30  # whose cells the memories start from
-LOCATION_IMAGES = 100  # whose errors tell what is usual at a location
+LOCATION_IMAGES = 50  # whose errors tell what is usual at a location
 
 
 class Mmaerec(CalibratedMixin, AnomalibModule):
