@@ -38,6 +38,25 @@ def size_of_shape(ratio: float, pixels: int) -> tuple[int, int]:
     return nearest_size(height, height / ratio, STEP)
 
 
+def check_built_for(model: str, size: Sequence[int] | None, image_size: tuple[int, int]) -> None:
+    """Refuse a pre-processor that makes images of another size than a model was built for.
+
+    Args:
+        model (str): Name of the model's class.
+        size (Sequence[int] | None): Height and width that the pre-processor makes; ``None`` where it leaves them.
+        image_size (tuple[int, int]): Height and width that the model was built for.
+
+    Raises:
+        ValueError: If they differ; says which argument to give.
+    """
+    if size is not None and tuple(size) != image_size:
+        msg = (
+            f"The pre-processor makes images of {size[0]}x{size[1]} pixels, but the model was built for "
+            f"{image_size[0]}x{image_size[1]}; give {model}(image_size={tuple(size)})."
+        )
+        raise ValueError(msg)
+
+
 def usual_ratio(paths: Sequence[str]) -> float | None:
     """Median of height over width of images.
 

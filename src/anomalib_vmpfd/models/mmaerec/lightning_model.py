@@ -30,6 +30,7 @@ from torch import Tensor
 
 from anomalib_vmpfd.engine.arguments import build_part
 from anomalib_vmpfd.engine.feature_cache import CachedFeatures
+from anomalib_vmpfd.engine.image_shape import check_built_for
 from anomalib_vmpfd.engine.learnt_data import LearntImages
 from anomalib_vmpfd.engine.module import CalibratedMixin
 from anomalib_vmpfd.engine.post_processor import Threshold
@@ -43,7 +44,7 @@ DEFAULT_LAYERS = ("blocks.0", "blocks.1", "blocks.2", "blocks.4")  # strides 2 t
 MILESTONES = (0.5, 0.8)  # epochs 300 and 480 of the paper's 600
 DECAY = 0.2
 START_IMAGES = 30  # whose cells the memories start from
-LOCATION_IMAGES = 100  # whose errors tell what is usual at a location
+LOCATION_IMAGES = 50  # whose errors tell what is usual at a location
 
 
 class Mmaerec(CalibratedMixin, AnomalibModule):
@@ -174,6 +175,11 @@ class Mmaerec(CalibratedMixin, AnomalibModule):
         milestones = [int(share * steps) for share in MILESTONES]
         scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=DECAY)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def setup(self, stage: str) -> None:
+        """Check the size of the images."""
+        check_built_for(type(self).__name__, self.input_size, self.image_size)
+        super().setup(stage)
 
     def load_pretrained(self) -> None:
         """Load the extractor's weights."""

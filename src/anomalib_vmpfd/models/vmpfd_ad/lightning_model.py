@@ -30,6 +30,7 @@ from torch import Tensor
 
 from anomalib_vmpfd.anomaly.branch import Features
 from anomalib_vmpfd.engine.feature_cache import CachedFeatures
+from anomalib_vmpfd.engine.image_shape import check_built_for
 from anomalib_vmpfd.engine.learnt_data import LearntImages
 from anomalib_vmpfd.engine.module import CalibratedMixin
 from anomalib_vmpfd.engine.normal_images import BATCH_SIZE
@@ -186,13 +187,7 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
 
     def setup(self, stage: str) -> None:
         """Check the size of the images."""
-        size = self.input_size
-        if size is not None and tuple(size) != self.image_size:
-            msg = (
-                f"The pre-processor makes images of {size[0]}x{size[1]} pixels, but the model was built for "
-                f"{self.image_size[0]}x{self.image_size[1]}; give VmpfdAd(image_size={tuple(size)})."
-            )
-            raise ValueError(msg)
+        check_built_for(type(self).__name__, self.input_size, self.image_size)
         super().setup(stage)
 
     @property
