@@ -64,9 +64,9 @@ LAYERS = {
 class Prn(CalibratedMixin, AnomalibModule):
     """Prototypical residual network (PRN), which learns from normal images and from a few known defects.
 
-    The defaults train on two cores of a CPU in a quarter of an hour; ``configs/prn_paper.yaml`` is the paper. Known
-    defects are the training images that are labelled anomalous, as :class:`FewDefects` gives them, each with a mask;
-    without any the model learns from simulated anomalies. Thresholds come from normal images alone.
+    The defaults are small enough to train on a CPU; ``configs/prn_paper.yaml`` is the paper. Known defects are the
+    training images that are labelled anomalous, as :class:`FewDefects` gives them, each with a mask; without any the
+    model learns from simulated anomalies. Thresholds come from normal images alone.
 
     Args:
         image_size (tuple[int, int] | None): Height and width in pixels that images are resized to, multiples of 16.

@@ -9,23 +9,24 @@ import numpy as np
 import torch
 from scipy.ndimage import binary_fill_holes
 from skimage.draw import polygon
-from skimage.filters import threshold_otsu
 from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from .draws import choice, uniform
 
 FRAME = 0.02  # of the sides, what is looked at to tell the background
-ON_FRAME = 0.25  # a part that covers more of the frame fills the picture
-SMALLEST = 0.02  # of the picture that a part covers
+BACKGROUND = 0.9  # of the frame at least that shows the background
+FARTHER = 2.0  # times the distance of that share of the frame from its usual colour is no background
+LEAST = 0.02  # distance that is none, whatever the frame is like: five grey levels
+SMALLEST = 0.05  # of the picture that a part covers
 RADIUS = (0.1, 0.5)  # of the shorter side
 
 
 def foreground(image: Tensor) -> Tensor:
     """Tell the part from a background of one colour.
 
-    The background is what has the colour of the frame of the picture, up to Otsu's threshold. Where there is no such
-    background, as with textures, the part is the whole picture.
+    The background is what is hardly farther from the usual colour of the frame of the picture than the frame itself.
+    Where that leaves no part, as with textures, the part is the whole picture.
 
     Args:
         image (Tensor): Image in [0, 1] of shape ``(3, H, W)``.
@@ -40,11 +41,9 @@ def foreground(image: Tensor) -> Tensor:
     frame[rim:-rim, rim:-rim] = False
     background = image[:, frame].median(1).values
     distance = gaussian_blur((image - background[:, None, None]).abs().mean(0, keepdim=True), [5, 5])[0]
-    if distance.max() <= distance.min():
-        return whole
-    part = torch.from_numpy(binary_fill_holes((distance > threshold_otsu(distance.numpy())).numpy()))
-    fills = part[frame].float().mean() > ON_FRAME or part.float().mean() < SMALLEST
-    return whole if fills else part
+    limit = max(LEAST, FARTHER * float(distance[frame].quantile(BACKGROUND)))
+    part = torch.from_numpy(binary_fill_holes((distance > limit).numpy()))
+    return part if part.float().mean() >= SMALLEST else whole
 
 
 def target_area(part: Tensor) -> Tensor:
