@@ -113,7 +113,7 @@ def tiles(folder: Path) -> list[dict[str, Any]]:
     """Row of a large image with a scratch, by a checkpoint and by its ONNX export."""
     for index in range(2):
         (folder / "large").mkdir(parents=True, exist_ok=True)
-        Image.fromarray(texture(index, 4 * TILE, 8 * TILE)).save(folder / "large" / f"{index}.png")
+        Image.fromarray(texture(index, 2 * TILE, 4 * TILE)).save(folder / "large" / f"{index}.png")
     own = [sys.executable, "-c", "import sys; from anomalib_vmpfd.cli import main; sys.exit(main())"]
     cut = ["tile", "--data", str(folder / "large"), "--output", str(folder / "tiles" / "good")]
     subprocess.run([*own, *cut], check=True)  # noqa: S603
