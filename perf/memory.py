@@ -117,10 +117,9 @@ def tiles(folder: Path) -> list[dict[str, Any]]:
     own = [sys.executable, "-c", "import sys; from anomalib_vmpfd.cli import main; sys.exit(main())"]
     cut = ["tile", "--data", str(folder / "large"), "--output", str(folder / "tiles" / "good")]
     subprocess.run([*own, *cut], check=True)  # noqa: S603
-    data = Folder(
-        "tiles", folder / "tiles", normal_dir="good", val_split_mode="none", test_split_mode="none", num_workers=0
-    )
-    engine = Engine(default_root_dir=folder, accelerator="cpu", logger=False, enable_progress_bar=False)
+    splits = {"val_split_mode": "none", "test_split_mode": "none"}
+    data = Folder("tiles", normal_dir="good", root=folder / "tiles", num_workers=0, **splits)
+    engine = Engine(default_root_dir=folder, accelerator="cpu", logger=False, limit_val_batches=0)
     model = VmpfdAd(image_size=(TILE, TILE), density_args={"num_components": 512}, visualizer=False)
     engine.fit(model, datamodule=data)
     checkpoint = Path(engine.trainer.checkpoint_callback.best_model_path)

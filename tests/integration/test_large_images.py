@@ -33,7 +33,8 @@ def predicted(tmp_path_factory):
     tiny.save(folder / "large" / "1.png", cast_metal(0, 300, 350))
     cut = ["--data", str(folder / "large"), "--output", str(folder / "tiles" / "good"), "--size", f"[{TILE},{TILE}]"]
     assert main(["tile", *cut]) == 0
-    data = Folder("tiles", folder / "tiles", "good", val_split_mode="none", test_split_mode="none", num_workers=0)
+    splits = {"val_split_mode": "none", "test_split_mode": "none"}
+    data = Folder("tiles", normal_dir="good", root=folder / "tiles", num_workers=0, **splits)
     model = VmpfdAd((TILE, TILE), density_args={"num_components": 256}, image_fpr=1e-3, visualizer=False)
     engine = tiny.engine(folder)
     engine.fit(model, datamodule=data)
