@@ -1,7 +1,7 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Latency and throughput of VmpfdAd beside EfficientAd-S and Patchcore, and of the PDN beside a matrix product.
+"""Latency and throughput of VmpfdAd beside anomalib's models for CPUs, and of the PDN beside a matrix product.
 
     python perf/latency.py
     python perf/latency.py --screw <folder of MVTec AD>     also times the default training on screw
@@ -12,8 +12,8 @@ back into the caches, and once with it. What else the machine does then touches 
 Latencies are medians over the rounds. Batches of 16 are long enough to do without the first of the two passes.
 
 Every model is anomalib's own module as it is exported, pre- and post-processor included, on images of 256 x 256
-pixels. VmpfdAd has been trained and calibrated, on generated parts or on screw. Weights of the others are random and
-Patchcore's bank is drawn, as large as 10 % of screw's cells: neither changes what is computed. Nothing is downloaded.
+pixels. VmpfdAd has been trained and calibrated, on generated parts or on screw; the others are those of ``peers.py``,
+each with its own pre-processor. Nothing is downloaded. ``memory.py`` has the memory and the start of each.
 """
 
 import argparse
@@ -31,8 +31,9 @@ import torch
 from anomalib.data import AnomalibDataModule, MVTecAD
 from anomalib.deploy import ExportType
 from anomalib.engine import Engine
-from anomalib.models import AnomalibModule, EfficientAd, Patchcore
+from anomalib.models import AnomalibModule
 from anomalib.models.image.efficient_ad.torch_model import SmallPatchDescriptionNetwork
+from peers import BUILDERS, SIDE, build
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.flop_counter import FlopCounterMode
@@ -41,9 +42,7 @@ from anomalib_vmpfd import SampleParts, VmpfdAd
 from anomalib_vmpfd.benchmark.run.environment import describe
 
 ROOT = Path(__file__).parents[1]
-MODELS = ("VmpfdAd", "EfficientAd-S", "Patchcore", "PDN-S")
-SIDE = 256
-PATCHCORE_BANK = (32_768, 1_536)  # 10 % of 320 images of 32 x 32 cells; channels of layer2 and layer3
+MODELS = ("VmpfdAd", *BUILDERS, "PDN-S")
 EFFICIENT_AD_STEPS = 70_000
 
 
@@ -117,21 +116,6 @@ def vmpfd_rows(model: VmpfdAd, images: Tensor, threads: int, folder: Path) -> li
     return rows
 
 
-def efficient_ad() -> EfficientAd:
-    """EfficientAd-S that takes the same way as a trained one: its statistics and quantiles are set."""
-    model = EfficientAd().eval()
-    model.model.mean_std.update({"mean": torch.full((1, 384, 1, 1), 0.1), "std": torch.ones(1, 384, 1, 1)})
-    model.model.quantiles.update({name: torch.tensor(float(name.startswith("qb"))) for name in model.model.quantiles})
-    return model
-
-
-def patchcore() -> Patchcore:
-    """Patchcore with anomalib's defaults and a drawn bank."""
-    model = Patchcore(pre_trained=False).eval()
-    model.model.memory_bank = torch.rand(PATCHCORE_BANK)
-    return model
-
-
 def pdn_rows(images: Tensor) -> Iterator[Row]:
     """The bare PDN-S and square matrix products, the peak that it is held against."""
     network = SmallPatchDescriptionNetwork(384).eval().to(memory_format=torch.channels_last)
@@ -145,7 +129,7 @@ def pdn_rows(images: Tensor) -> Iterator[Row]:
 
 def efficient_ad_step_seconds(steps: int) -> list[float]:
     """Times of training steps of EfficientAd-S at its batch of one, without loading any images."""
-    model = efficient_ad().model.train()
+    model = build("EfficientAd-S").requires_grad_().model.train()
     optimizer = torch.optim.Adam([*model.student.parameters(), *model.ae.parameters()], lr=1e-4, weight_decay=1e-5)
     seconds = []
     for _ in range(steps + 1):
@@ -286,14 +270,13 @@ def main() -> None:
         )
         if "VmpfdAd" in arguments.models:
             rows += vmpfd_rows(model, images, arguments.threads, folder)
+        for peer in (name for name in BUILDERS if name in arguments.models):
+            module = build(peer)
+            rows += [torch_row(peer, module, batch) for batch in (images[:1], images)]
         if "EfficientAd-S" in arguments.models:
-            plain, tuned = efficient_ad(), efficient_ad().to(memory_format=torch.channels_last)
-            rows += [torch_row("EfficientAd-S", plain, batch) for batch in (images[:1], images)]
+            tuned = build("EfficientAd-S").to(memory_format=torch.channels_last)
             for precision in ("fp32", "bf16"):
                 rows.append(torch_row("EfficientAd-S", tuned, images[:1], precision, channels_last=True))
-        if "Patchcore" in arguments.models:
-            module = patchcore()
-            rows += [torch_row("Patchcore", module, batch) for batch in (images[:1], images)]
         if "PDN-S" in arguments.models:
             rows += pdn_rows(images)
         measure(rows, arguments.rounds)

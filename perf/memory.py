@@ -1,17 +1,19 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Peak memory of exports and of a large image in tiles, each in a process of its own.
+"""Peak memory and seconds of exports, of anomalib's models and of a large image in tiles, each in a process of its own.
 
     python perf/memory.py
 
 Writes ``results/speed/memory.csv``. ``peak_mb`` is the largest resident memory of the whole process, its libraries
-included: ``idle`` rows are a process that has loaded the file and run nothing.
+included: ``idle`` rows are a process that has loaded the file and run nothing. ``seconds`` is that process from start
+to end.
 
 =========  ===========================================================================================================
 what       how
 =========  ===========================================================================================================
 exports    ``VmpfdAd`` of defaults with drawn prototypes and components, which cost as much as learnt ones
+peers      a model of ``peers.py`` is built and answers one image of 256 x 256 pixels
 tiles      ``anomalib-vmpfd predict-tiles`` on a generated image of 4,000 x 3,000 pixels with a scratch of 6 pixels, by
            a model of 512 prototypes that was trained on tiles of another one; ``found``: the map's peak is the scratch
 =========  ===========================================================================================================
@@ -23,6 +25,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,7 @@ import numpy as np
 import torch
 from anomalib.data import Folder
 from anomalib.engine import Engine
+from peers import BUILDERS, SIDE
 from PIL import Image
 
 from anomalib_vmpfd import VmpfdAd
@@ -43,10 +47,11 @@ import sys
 import numpy as np
 runtime, path = sys.argv[1:3]
 batch, side, threads = map(int, sys.argv[3:])
-if runtime == "onnxruntime":
+if runtime.startswith("onnxruntime"):
     import onnxruntime
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.enable_cpu_mem_arena = "no arena" not in runtime
     session = onnxruntime.InferenceSession(path, options)
     run = lambda images: session.run(None, {session.get_inputs()[0].name: images})
 else:
@@ -57,14 +62,22 @@ if batch:
 """
 
 
-def peak_mb(command: list[str]) -> float:
-    """Largest resident memory of a command, in megabytes."""
+def measured(command: list[str]) -> dict[str, float]:
+    """Largest resident memory of a command in megabytes, and its seconds."""
+    start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    return usage.ru_maxrss / 1024
+    return {"peak_mb": round(usage.ru_maxrss / 1024), "seconds": round(time.perf_counter() - start, 1)}
+
+
+def row(what: str, image_size: int, runtime: str, figures: dict[str, float], found: bool | str = "") -> dict[str, Any]:
+    """One line of the table, printed as it comes."""
+    line = {"what": what, "image_size": image_size, "runtime": runtime, **figures, "found": found}
+    print(*line.values(), sep="\t", flush=True)
+    return line
 
 
 def drawn(side: int) -> VmpfdAd:
@@ -81,17 +94,11 @@ def exports(sides: list[int], folder: Path, threads: int) -> list[dict[str, Any]
     """Rows of the exports of each size, idle and with batches of 1 and 4."""
     rows = []
     for side in sides:
-        model = drawn(side)
-        paths = {
-            "onnxruntime": model.to_onnx(folder / str(side)),
-            "openvino": model.to_openvino(folder / str(side)),
-        }
-        for runtime, path in paths.items():
+        path = drawn(side).to_onnx(folder / str(side))
+        for runtime in ("onnxruntime", "onnxruntime, no arena", "openvino"):
             for batch in (0, 1, 4):
-                peak = peak_mb([sys.executable, "-c", RUN, runtime, *map(str, (path, batch, side, threads))])
-                what = f"{batch} x 3 x {side} x {side}" if batch else "idle"
-                rows.append({"what": what, "image_size": side, "runtime": runtime, "peak_mb": round(peak), "found": ""})
-                print(*rows[-1].values(), sep="\t")
+                figures = measured([sys.executable, "-c", RUN, runtime, *map(str, (path, batch, side, threads))])
+                rows.append(row(f"VmpfdAd, batch of {batch}" if batch else "VmpfdAd, idle", side, runtime, figures))
     return rows
 
 
@@ -106,14 +113,13 @@ def tiles(folder: Path) -> list[dict[str, Any]]:
     """Row of a large image with a scratch, by a checkpoint and by its ONNX export."""
     for index in range(2):
         (folder / "large").mkdir(parents=True, exist_ok=True)
-        Image.fromarray(texture(index, 4 * TILE, 8 * TILE)).save(folder / "large" / f"{index}.png")
+        Image.fromarray(texture(index, 2 * TILE, 4 * TILE)).save(folder / "large" / f"{index}.png")
     own = [sys.executable, "-c", "import sys; from anomalib_vmpfd.cli import main; sys.exit(main())"]
     cut = ["tile", "--data", str(folder / "large"), "--output", str(folder / "tiles" / "good")]
     subprocess.run([*own, *cut], check=True)  # noqa: S603
-    data = Folder(
-        "tiles", folder / "tiles", normal_dir="good", val_split_mode="none", test_split_mode="none", num_workers=0
-    )
-    engine = Engine(default_root_dir=folder, accelerator="cpu", logger=False, enable_progress_bar=False)
+    splits = {"val_split_mode": "none", "test_split_mode": "none"}
+    data = Folder("tiles", normal_dir="good", root=folder / "tiles", num_workers=0, **splits)
+    engine = Engine(default_root_dir=folder, accelerator="cpu", logger=False, limit_val_batches=0)
     model = VmpfdAd(image_size=(TILE, TILE), density_args={"num_components": 512}, visualizer=False)
     engine.fit(model, datamodule=data)
     checkpoint = Path(engine.trainer.checkpoint_callback.best_model_path)
@@ -125,13 +131,13 @@ def tiles(folder: Path) -> list[dict[str, Any]]:
     for runtime, path in (("torch", checkpoint), ("onnxruntime", model.to_onnx(folder))):
         out = folder / runtime
         arguments = ["--model", str(path), "--data", str(folder / "parts"), "--output", str(out)]
-        peak = peak_mb([*own, "predict-tiles", *arguments])
+        figures = measured([*own, "predict-tiles", *arguments])
         anomaly_map = np.load(out / "scratched.npy", mmap_mode="r")
-        row, column = np.unravel_index(anomaly_map.argmax(), anomaly_map.shape)
-        found = all(part.start - 8 <= place < part.stop + 8 for part, place in zip(SCRATCH, (row, column), strict=True))
-        what = f"4,000 x 3,000 in tiles of {TILE}"
-        rows.append({"what": what, "image_size": TILE, "runtime": runtime, "peak_mb": round(peak), "found": found})
-        print(*rows[-1].values(), sep="\t")
+        line, column = np.unravel_index(anomaly_map.argmax(), anomaly_map.shape)
+        found = all(
+            part.start - 8 <= place < part.stop + 8 for part, place in zip(SCRATCH, (line, column), strict=True)
+        )
+        rows.append(row(f"4,000 x 3,000 in tiles of {TILE}", TILE, runtime, figures, found))
     return rows
 
 
@@ -141,12 +147,16 @@ def main() -> None:
     parser.add_argument(
         "--sides", nargs="*", type=int, default=[256, 1024], help="image sizes of exports (%(default)s)"
     )
+    parser.add_argument("--peers", nargs="*", choices=BUILDERS, default=list(BUILDERS))
     parser.add_argument("--no-tiles", action="store_true", help="leave the large image out")
     parser.add_argument("--threads", type=int, default=1, help="threads of a runtime (%(default)s)")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "speed" / "memory.csv")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         rows = exports(arguments.sides, Path(name), arguments.threads)
+        for peer in arguments.peers:
+            command = [sys.executable, str(ROOT / "perf" / "peers.py"), peer, str(arguments.threads)]
+            rows.append(row(peer, SIDE, "torch", measured(command)))
         rows += [] if arguments.no_tiles else tiles(Path(name) / "tiles")
     machine = describe(torch.device("cpu"))
     conditions = {"threads": arguments.threads} | {key: machine[key] for key in ("device_name", "commit", "date")}
@@ -154,7 +164,7 @@ def main() -> None:
     with arguments.output.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*rows[0], *conditions, "torch"], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(row | conditions | {"torch": torch.__version__} for row in rows)
+        writer.writerows(each | conditions | {"torch": torch.__version__} for each in rows)
 
 
 if __name__ == "__main__":

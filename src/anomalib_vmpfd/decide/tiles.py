@@ -96,8 +96,9 @@ def predict_in_tiles(predict: Predict, image: np.ndarray, tile: tuple[int, int],
 
 def _weights(length: int, tile: int, overlap: int) -> dict[int, np.ndarray]:
     """Weights of the pixels of each tile along one axis; those of all tiles add up to one at every pixel."""
-    ramp = np.minimum(np.arange(tile), np.arange(tile)[::-1]) + 1.0
-    shape = np.minimum(ramp, max(1, overlap))
+    border = np.minimum(np.arange(tile), np.arange(tile)[::-1]) + 0.5
+    # from nothing and without a bend: what a tile says at its border is the least of what it knows
+    shape = np.sin(0.5 * np.pi * np.minimum(1.0, border / max(0.5, overlap))) ** 2
     total = np.zeros(length)
     firsts = starts(length, tile, overlap)
     for first in firsts:

@@ -32,18 +32,13 @@ def metadata(module: AnomalibModule, input_size: tuple[int, int] | None) -> dict
             ``thresholds.pred_score`` and ``.anomaly_map`` are those of the outputs, ``.image`` and ``.pixel`` those of
             the scores before they are normalised.
     """
-    post = module.post_processor
-    thresholds = (
-        {}
-        if post is None
-        else {
-            "pred_score": 0.5,
-            "anomaly_map": 0.5,
-            "image": post.image_threshold.item(),
-            "pixel": post.pixel_threshold.item(),
-            **{name: getattr(post, name) for name in ("image_fpr", "mask_fpr") if hasattr(post, name)},
-        }
-    )
+    thresholds: dict[str, float | None] = {}
+    if (post := module.post_processor) is not None:
+        # not a number before a training, which JSON does not have
+        learnt = {"image": post.image_threshold, "pixel": post.pixel_threshold}
+        thresholds = {"pred_score": 0.5, "anomaly_map": 0.5}
+        thresholds |= {name: None if value.isnan() else value.item() for name, value in learnt.items()}
+        thresholds |= {name: getattr(post, name) for name in ("image_fpr", "mask_fpr") if hasattr(post, name)}
     return {
         "model": type(module).__name__,
         "version": version("anomalib-vmpfd"),

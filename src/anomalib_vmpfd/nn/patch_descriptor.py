@@ -19,6 +19,7 @@ from .image_size import check_image_size
 
 PDN_STRIDE = 4
 PDN_RECEPTIVE_FIELD = 33
+PROBE_SIZE = (64, 64)  # of the picture by which it is seen which batch norms can be folded
 # levels of the bundled backbone, finest first
 BUNDLED_LAYERS = (("blocks.1", "blocks.2"), ("blocks.2", "blocks.4"))
 # Centre of the effective receptive field of the first cell, in pixels: the centre of mass of squared gradients. The
@@ -161,7 +162,10 @@ class PatchDescriptor(nn.Module):
     def _frozen(self, network: nn.Module) -> nn.Module:
         # what light convolutions lose time with on a CPU: batch norms, and the default memory layout
         frozen = network.eval().requires_grad_(requires_grad=False)
-        return fold_batch_norms(frozen, torch.zeros(1, 3, *self._image_size)).to(memory_format=torch.channels_last)
+        config = getattr(getattr(network, "feature_extractor", None), "default_cfg", {})
+        # what can be folded has nothing to do with the size, and every start of a program waits for the answer
+        size = self._image_size if config.get("fixed_input_size") else PROBE_SIZE
+        return fold_batch_norms(frozen, torch.zeros(1, 3, *size)).to(memory_format=torch.channels_last)
 
     def _grid(self, size: tuple[int, int], layer: str | int) -> Grid:
         """Where the cells of one output lie."""

@@ -104,6 +104,17 @@ def test_memory_for_distances_is_bounded(monkeypatch):
     assert 0 < largest <= 1000
 
 
+def test_memory_for_distances_is_bounded_in_exports(monkeypatch):
+    prototypes = fitted(4, 64).eval()
+    monkeypatch.setattr(module, "DISTANCES_AT_ONCE", 1000)
+    images = ({0: torch.export.Dim("images", min=1, max=64)},)
+    program = torch.export.export(prototypes, (torch.randn(2, 4, 9, 9),), dynamic_shapes=images)
+    y = torch.randn(3, 4, 9, 9)
+    torch.testing.assert_close(program.module()(y), prototypes(y), rtol=1e-5, atol=1e-5)
+    sizes = [value.shape[1:].numel() for node in program.graph.nodes if hasattr(value := node.meta.get("val"), "shape")]
+    assert 900 < max(sizes) <= 1000  # of each image
+
+
 @pytest.mark.parametrize("precision", ["high", "medium"])
 def test_faster_and_rougher_products_change_nothing(precision):
     """Distances are small differences of large numbers: with the eight bits of bfloat16 nothing would be left."""
