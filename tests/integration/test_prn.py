@@ -3,8 +3,8 @@
 
 """Prn learns to find and to mark defects of the sample parts, ten of which it knows.
 
-The training is a fraction of the default's, at a fraction of its size. What known defects add to simulated ones takes more
-than that, and is a question to ``configs/benchmark/few_defects.yaml``.
+The training is a fraction of the default's, at a fraction of its size. What known defects add to simulated ones takes
+more than that, and is a question to ``configs/benchmark/few_defects.yaml``.
 """
 
 import pytest

@@ -31,8 +31,11 @@ PLUGIN = {
     "anomalib_vmpfd/data/__init__.py": "",
     "anomalib_vmpfd/data/mvtec.py": "from anomalib.data import MVTecAD\nclass MVTec(MVTecAD): pass",
     "anomalib_vmpfd/data/sample_parts.py": "from anomalib.data import MVTecAD\nclass SampleParts(MVTecAD): pass",
+    "anomalib_vmpfd/data/few_defects.py": "from anomalib.data import MVTecAD\nclass FewDefects(MVTecAD): pass",
     "anomalib_vmpfd/components.py": "from anomalib.models import Parts\nclass Descriptor(Parts): pass",
     "anomalib_vmpfd/models/__init__.py": "",
+    "anomalib_vmpfd/models/prn/__init__.py": "",
+    "anomalib_vmpfd/models/prn/lightning_model.py": "from anomalib.models import AnomalibModule as A\nclass Prn(A): pass",
     "anomalib_vmpfd/models/vmpfd_ad/__init__.py": "from .lightning_model import VmpfdAd",
     "anomalib_vmpfd/models/vmpfd_ad/lightning_model.py": """
 from anomalib_vmpfd.components import Descriptor
@@ -43,7 +46,8 @@ class VmpfdAd(AnomalibModule): pass
 REGISTERED = """
 import sys, anomalib.data, anomalib.models, anomalib_vmpfd
 assert anomalib.models.VmpfdAd is anomalib.models.image.VmpfdAd is anomalib_vmpfd.VmpfdAd
-assert anomalib.models.AnomalibModule.__subclasses__() == [anomalib_vmpfd.VmpfdAd]
+assert {c.__name__ for c in anomalib.models.AnomalibModule.__subclasses__()} == {"VmpfdAd", "Prn"}
+assert anomalib.models.Prn is anomalib_vmpfd.Prn and anomalib.data.FewDefects is anomalib_vmpfd.FewDefects
 assert anomalib.data.MVTec is anomalib_vmpfd.MVTec and anomalib.data.SampleParts is anomalib_vmpfd.SampleParts
 assert not any("anomalib_vmpfd" in str(finder) for finder in sys.meta_path)
 """
@@ -195,7 +199,8 @@ def test_classes_of_the_same_name_are_left_alone(site: Path) -> None:
     write(site / "anomalib" / "data.py", f"{ANOMALIB['anomalib/data.py']}\nclass MVTec(MVTecAD): pass")
     code = """
 import anomalib.models as m, anomalib.data as d
-assert [c.__module__ for c in m.AnomalibModule.__subclasses__()] == ["anomalib.models"] == [m.VmpfdAd.__module__]
+assert m.VmpfdAd.__module__ == "anomalib.models"
+assert [c.__name__ for c in m.AnomalibModule.__subclasses__()] == ["VmpfdAd", "Prn"]
 assert [c.__module__ for c in d.MVTecAD.__subclasses__()] == ["anomalib.data", "anomalib_vmpfd.data.sample_parts"]
 """
     assert python(site, code) == ""
