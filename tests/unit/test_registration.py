@@ -31,11 +31,8 @@ PLUGIN = {
     "anomalib_vmpfd/data/__init__.py": "",
     "anomalib_vmpfd/data/mvtec.py": "from anomalib.data import MVTecAD\nclass MVTec(MVTecAD): pass",
     "anomalib_vmpfd/data/sample_parts.py": "from anomalib.data import MVTecAD\nclass SampleParts(MVTecAD): pass",
-    "anomalib_vmpfd/data/few_defects.py": "import anomalib.data as d\nclass FewDefects(d.AnomalibDataModule): pass",
     "anomalib_vmpfd/components.py": "from anomalib.models import Parts\nclass Descriptor(Parts): pass",
     "anomalib_vmpfd/models/__init__.py": "",
-    "anomalib_vmpfd/models/prn/__init__.py": "",
-    "anomalib_vmpfd/models/prn/lightning_model.py": "import anomalib.models as m\nclass Prn(m.AnomalibModule): pass",
     "anomalib_vmpfd/models/vmpfd_ad/__init__.py": "from .lightning_model import VmpfdAd",
     "anomalib_vmpfd/models/vmpfd_ad/lightning_model.py": """
 from anomalib_vmpfd.components import Descriptor
