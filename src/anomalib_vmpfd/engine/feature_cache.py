@@ -6,6 +6,7 @@
 from collections.abc import Callable, Sequence
 
 import torch
+from lightning import Trainer
 from torch import Tensor
 
 Features = tuple[Tensor, ...]
@@ -74,3 +75,19 @@ class CachedFeatures:
                 # half precision changes a normalised channel by less than 0.001 of its spread
                 self._features[path] = tuple(f.detach().to("cpu", torch.float16, copy=True) for f in image)
                 self._free -= size
+
+
+def training_cache(trainer: Trainer, extract: Callable[[Tensor], Features], limit_mb: float) -> CachedFeatures:
+    """Cache for one training, which keeps nothing where images are augmented or may be.
+
+    Args:
+        trainer (Trainer): The trainer of a fit.
+        extract (Callable[[Tensor], Features]): See :class:`CachedFeatures`.
+        limit_mb (float): See :class:`CachedFeatures`.
+
+    Returns:
+        CachedFeatures: An empty cache.
+    """
+    # what a user's own loader does to its images is not known
+    augmented = getattr(getattr(trainer, "datamodule", None), "train_augmentations", True) is not None
+    return CachedFeatures(extract, 0 if augmented else limit_mb)

@@ -26,6 +26,7 @@ from .export_metadata import metadata, write_beside, write_into_onnx, write_into
 from .export_verification import verify_onnx, verify_openvino
 from .image_errors import ImageErrors
 from .image_range import check_images_in_unit_range
+from .image_shape import check_built_for
 from .mask_pairs import MaskPairs
 from .post_processor import RankPreservingPostProcessor, Threshold
 from .pre_processor import AntialiasedPreProcessor
@@ -131,7 +132,9 @@ class InterfaceMixin(nn.Module):
             datamodule._update_augmentations()  # noqa: SLF001
 
     def setup(self, stage: str) -> None:
-        """Write checkpoints atomically, and read images of 16 bits as such where the model does."""
+        """Check the size of images, write checkpoints atomically, and read images of 16 bits where the model does."""
+        if hasattr(self, "image_size"):
+            check_built_for(type(self).__name__, self.input_size, self.image_size)
         super().setup(stage)
         keep_checkpoints_whole(self.trainer)
         read_through_window(self.trainer, lambda: getattr(self.pre_processor, "reads_deep", False))

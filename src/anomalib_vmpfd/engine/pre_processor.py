@@ -3,7 +3,7 @@
 
 """Pre-processor whose resize is the same in an exported model as in training."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -111,6 +111,36 @@ class AntialiasedPreProcessor(PreProcessor):
             exporting = torch.compiler.is_exporting()
             batch = _exportable(self.transform, batch) if exporting else self.transform(batch)
         return self._seen(batch)
+
+
+def own_or_given(
+    own: Callable[[tuple[int, int], str | None, Window | None], PreProcessor],
+    given: PreProcessor | bool,
+    image_size: tuple[int, int],
+    roi: str | None,
+    window: Window | None,
+) -> PreProcessor | bool:
+    """The pre-processor that a model is given, or its own where that is ``True``.
+
+    Args:
+        own (Callable): Makes the model's own.
+        given (PreProcessor | bool): The model's argument.
+        image_size (tuple[int, int]): Height and width in pixels.
+        roi (str | None): See :class:`AntialiasedPreProcessor`.
+        window (Window | None): See :class:`AntialiasedPreProcessor`.
+
+    Returns:
+        PreProcessor | bool: What anomalib's module takes.
+
+    Raises:
+        ValueError: If ``roi`` or ``window`` has no effect beside the one given.
+    """
+    if given is True:
+        return own(image_size, roi, window)
+    if given and (roi, window) != (None, None):
+        msg = "roi and window have no effect beside a pre_processor of your own; leave them out."
+        raise ValueError(msg)
+    return given
 
 
 def _exportable(transform: Transform, images: Tensor) -> Tensor:

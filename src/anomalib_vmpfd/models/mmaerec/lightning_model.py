@@ -29,11 +29,11 @@ from anomalib.visualization import Visualizer
 from torch import Tensor
 
 from anomalib_vmpfd.engine.arguments import build_part
-from anomalib_vmpfd.engine.feature_cache import CachedFeatures
-from anomalib_vmpfd.engine.image_shape import check_built_for
+from anomalib_vmpfd.engine.feature_cache import CachedFeatures, training_cache
 from anomalib_vmpfd.engine.learnt_data import LearntImages
 from anomalib_vmpfd.engine.module import CalibratedMixin
 from anomalib_vmpfd.engine.post_processor import Threshold
+from anomalib_vmpfd.engine.pre_processor import own_or_given
 from anomalib_vmpfd.nn.patch_descriptor import PatchDescriptor
 
 from .torch_model import Features, MmaerecModel
@@ -85,6 +85,11 @@ class Mmaerec(CalibratedMixin, AnomalibModule):
         epochs (int): Length of the recipe, for trainings without ``max_epochs``. Defaults to ``40``.
         cache_mb (float): Memory in megabytes for features of images that are not augmented. Defaults to ``2048``.
         seed (int): Seeds weights, order of the images and the held-out images. Defaults to ``0``.
+        roi (str | None): Picture whose pixels are above 0 inside the region of interest, in the shape of the images:
+            nothing outside is seen. Defaults to ``None``: everywhere.
+        window (tuple[float, float] | str | None): Grey values of 16-bit greyscale images that become 0 and 1, as
+            ``(1000, 20000)``, or their percentiles in the training images, as ``"1%,99%"``. Defaults to ``None``:
+            images have 8 bits.
         pre_processor (PreProcessor | bool): Pre-processor; ``True`` resizes to ``image_size``.
         post_processor (PostProcessor | bool): Post-processor; ``True`` is a :class:`RankPreservingPostProcessor`.
         evaluator (Evaluator | bool): Evaluator; ``True`` is anomalib's default.
@@ -129,6 +134,8 @@ class Mmaerec(CalibratedMixin, AnomalibModule):
         epochs: int = 40,
         cache_mb: float = 2048,
         seed: int = 0,
+        roi: str | None = None,
+        window: tuple[float, float] | str | None = None,
         pre_processor: PreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
         evaluator: Evaluator | bool = True,
@@ -136,8 +143,7 @@ class Mmaerec(CalibratedMixin, AnomalibModule):
     ) -> None:
         chooses_image_size = image_size is None and pre_processor is True
         height, width = image_size or DEFAULT_IMAGE_SIZE
-        if pre_processor is True:
-            pre_processor = self.configure_pre_processor((height, width))
+        pre_processor = own_or_given(self.configure_pre_processor, pre_processor, (height, width), roi, window)
         if post_processor is True:
             post_processor = self.configure_post_processor(threshold, image_fpr, mask_fpr)
         super().__init__(pre_processor, post_processor, evaluator, visualizer)
@@ -165,6 +171,8 @@ class Mmaerec(CalibratedMixin, AnomalibModule):
         self.epochs = epochs
         self.cache_mb = cache_mb
         self.seed = seed
+        self.roi = roi
+        self.window = window
         self.features: CachedFeatures | None = None
         self._learnt: LearntImages | None = None
 
@@ -176,11 +184,6 @@ class Mmaerec(CalibratedMixin, AnomalibModule):
         scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=DECAY)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def setup(self, stage: str) -> None:
-        """Check the size of the images."""
-        check_built_for(type(self).__name__, self.input_size, self.image_size)
-        super().setup(stage)
-
     def load_pretrained(self) -> None:
         """Load the extractor's weights."""
         if self.model.extractor is not None:
@@ -189,9 +192,7 @@ class Mmaerec(CalibratedMixin, AnomalibModule):
     def on_train_start(self) -> None:
         """Start with an empty cache: other weights or another image size give other features."""
         if self.model.extractor is not None:
-            # what a user's own loader does to its images is not known, so nothing of it is kept
-            augmented = getattr(self.trainer.datamodule, "train_augmentations", True) is not None
-            self.features = CachedFeatures(self.model.extractor.describe, 0 if augmented else self.cache_mb)
+            self.features = training_cache(self.trainer, self.model.extractor.describe, self.cache_mb)
         super().on_train_start()
 
     def fit_normals(self, images: LearntImages) -> None:

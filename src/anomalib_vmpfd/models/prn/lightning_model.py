@@ -39,12 +39,13 @@ from anomalib.visualization import Visualizer
 from torch import Tensor
 
 from anomalib_vmpfd.engine.arguments import build_part, check_choice
-from anomalib_vmpfd.engine.feature_cache import CachedFeatures
+from anomalib_vmpfd.engine.feature_cache import CachedFeatures, training_cache
 from anomalib_vmpfd.engine.learnt_data import LearntImages
 from anomalib_vmpfd.engine.module import CalibratedMixin
 from anomalib_vmpfd.engine.normal_images import batches_an_epoch
 from anomalib_vmpfd.engine.optim import LrSchedule, adamw
 from anomalib_vmpfd.engine.post_processor import Threshold
+from anomalib_vmpfd.engine.pre_processor import own_or_given
 from anomalib_vmpfd.nn.patch_descriptor import PatchDescriptor
 from anomalib_vmpfd.nn.precision import full_float32
 
@@ -100,6 +101,11 @@ class Prn(CalibratedMixin, AnomalibModule):
         cache_mb (float): Memory in megabytes for features of images that are not augmented. Defaults to ``2048``.
         seed (int): Seeds weights, prototypes, anomalies, order of the images and the held-out images. Defaults to
             ``0``.
+        roi (str | None): Picture whose pixels are above 0 inside the region of interest, in the shape of the images:
+            nothing outside is seen. Defaults to ``None``: everywhere.
+        window (tuple[float, float] | str | None): Grey values of 16-bit greyscale images that become 0 and 1, as
+            ``(1000, 20000)``, or their percentiles in the training images, as ``"1%,99%"``. Defaults to ``None``:
+            images have 8 bits.
         pre_processor (PreProcessor | bool): Pre-processor; ``True`` resizes to ``image_size``.
         post_processor (PostProcessor | bool): Post-processor; ``True`` is a :class:`RankPreservingPostProcessor`.
         evaluator (Evaluator | bool): Evaluator; ``True`` is anomalib's default.
@@ -139,6 +145,8 @@ class Prn(CalibratedMixin, AnomalibModule):
         epochs: int | None = None,
         cache_mb: float = 2048,
         seed: int = 0,
+        roi: str | None = None,
+        window: tuple[float, float] | str | None = None,
         pre_processor: PreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
         evaluator: Evaluator | bool = True,
@@ -150,8 +158,7 @@ class Prn(CalibratedMixin, AnomalibModule):
         check_choice("target_area", target_area, get_args(TargetArea))
         chooses_image_size = image_size is None and pre_processor is True
         height, width = image_size or DEFAULT_IMAGE_SIZE
-        if pre_processor is True:
-            pre_processor = self.configure_pre_processor((height, width))
+        pre_processor = own_or_given(self.configure_pre_processor, pre_processor, (height, width), roi, window)
         if post_processor is True:
             post_processor = self.configure_post_processor(threshold, image_fpr, mask_fpr)
         super().__init__(pre_processor, post_processor, evaluator, visualizer)
@@ -181,6 +188,8 @@ class Prn(CalibratedMixin, AnomalibModule):
         self.epochs = epochs
         self.cache_mb = cache_mb
         self.seed = seed
+        self.roi = roi
+        self.window = window
         self.features: CachedFeatures
         self.synthesis: Synthesis
         self._defects: list[Defect] = []
@@ -197,14 +206,7 @@ class Prn(CalibratedMixin, AnomalibModule):
         return adamw(self.model, self.lr, self.weight_decay, self.lr_schedule, steps)
 
     def setup(self, stage: str) -> None:
-        """Count the steps of an epoch, and check the size of the images."""
-        size = self.input_size
-        if size is not None and tuple(size) != self.image_size:
-            msg = (
-                f"The pre-processor makes images of {size[0]}x{size[1]} pixels, but the model was built for "
-                f"{self.image_size[0]}x{self.image_size[1]}; give Prn(image_size={tuple(size)})."
-            )
-            raise ValueError(msg)
+        """Count the steps of an epoch."""
         if stage == "fit":
             # before any image is held out, as a resumed training asks again when some are
             self._steps_an_epoch = batches_an_epoch(self.trainer.fit_loop._data_source.dataloader())  # noqa: SLF001
@@ -217,9 +219,7 @@ class Prn(CalibratedMixin, AnomalibModule):
     def on_train_start(self) -> None:
         """Start with an empty cache: other weights or another image size give other features."""
         self.synthesis = Synthesis(self.textures, self.target_area)
-        # what a user's own loader does to its images is not known, so nothing of it is kept
-        augmented = getattr(self.trainer.datamodule, "train_augmentations", True) is not None
-        self.features = CachedFeatures(self.model.descriptor.describe, 0 if augmented else self.cache_mb)
+        self.features = training_cache(self.trainer, self.model.descriptor.describe, self.cache_mb)
         super().on_train_start()
 
     def take_defects(self, defects: Iterable[Batch]) -> None:

@@ -29,13 +29,13 @@ from anomalib.visualization import Visualizer
 from torch import Tensor
 
 from anomalib_vmpfd.anomaly.branch import Features
-from anomalib_vmpfd.engine.feature_cache import CachedFeatures
-from anomalib_vmpfd.engine.image_shape import check_built_for
+from anomalib_vmpfd.engine.feature_cache import CachedFeatures, training_cache
 from anomalib_vmpfd.engine.learnt_data import LearntImages
 from anomalib_vmpfd.engine.module import CalibratedMixin
 from anomalib_vmpfd.engine.normal_images import BATCH_SIZE
 from anomalib_vmpfd.engine.optim import LrSchedule, adamw, is_trained
 from anomalib_vmpfd.engine.post_processor import Threshold
+from anomalib_vmpfd.engine.pre_processor import own_or_given
 
 from .build import DEFAULT_MAP_WEIGHTS, build_model
 from .torch_model import ImageScore, RawScores, VmpfdAdModel
@@ -141,11 +141,7 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
     ) -> None:
         chooses_image_size = image_size is None and pre_processor is True
         height, width = image_size or DEFAULT_IMAGE_SIZE
-        if pre_processor is True:
-            pre_processor = self.configure_pre_processor((height, width), roi, window)
-        elif pre_processor and (roi, window) != (None, None):
-            msg = "roi and window have no effect beside a pre_processor of your own; leave them out."
-            raise ValueError(msg)
+        pre_processor = own_or_given(self.configure_pre_processor, pre_processor, (height, width), roi, window)
         if post_processor is True:
             post_processor = self.configure_post_processor(threshold, image_fpr, mask_fpr)
         super().__init__(pre_processor, post_processor, evaluator, visualizer)
@@ -185,11 +181,6 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
         steps = self.trainer.estimated_stepping_batches if self.lr_schedule == "cosine" else 0
         return adamw(self.model, self.lr, self.weight_decay, self.lr_schedule, steps)
 
-    def setup(self, stage: str) -> None:
-        """Check the size of the images."""
-        check_built_for(type(self).__name__, self.input_size, self.image_size)
-        super().setup(stage)
-
     @property
     def licences(self) -> dict[str, str]:
         """Licence of the descriptor's weights, where anything reads it."""
@@ -202,9 +193,7 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
 
     def on_train_start(self) -> None:
         """Start with an empty cache: other weights or another image size give other descriptors."""
-        # what a user's own loader does to its images is not known, so nothing of it is kept
-        augmented = getattr(self.trainer.datamodule, "train_augmentations", True) is not None
-        self.descriptors = CachedFeatures(self.model.descriptor.describe, 0 if augmented else self.cache_mb)
+        self.descriptors = training_cache(self.trainer, self.model.descriptor.describe, self.cache_mb)
         super().on_train_start()
 
     def fit_normals(self, images: LearntImages) -> None:
