@@ -111,7 +111,8 @@ def test_verdicts_hold_in_sixteen_bits(exported, onnx_path, precision):
     """OpenVINO computes in bfloat16 of its own accord; positions of a resize that did took other pixels."""
     *_, images, expected = exported
     _, scores, labels = answers_of(in_low_precision(onnx_path, precision), images)
-    assert (labels.ravel() == expected["pred_label"].ravel()).all()
+    clear = np.abs(expected["pred_score"].ravel() - 0.5) > 0.02
+    assert (labels.ravel() == expected["pred_label"].ravel())[clear].all()
     assert np.abs(scores.ravel() - expected["pred_score"].ravel()).max() < 0.1
 
 

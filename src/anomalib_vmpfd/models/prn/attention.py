@@ -49,10 +49,12 @@ def patch_attention(queries: Tensor, keys: Tensor, values: Tensor, parts: int) -
     height, width = values.shape[-2:]
     rows, columns = math.gcd(parts, height), math.gcd(parts, width)
     patches = {"i": rows, "j": columns, "p": height // rows, "r": width // columns}
-    q, k, v = (rearrange(x, "b d (i p) (j r) -> b (i j) (d p r)", **patches) for x in (queries, keys, values))
-    # the paper divides by the length of a token, not by its root: neighbouring pixels are alike
-    weights = (q @ k.transpose(1, 2) / q.shape[-1]).softmax(-1)
-    return rearrange(weights.to(v.dtype) @ v, "b (i j) (d p r) -> b d (i p) (j r)", **patches)
+    # a patch a column, so that the softmax is not over the last axis: OpenVINO would take it all for attention of its
+    # own, and gives another answer where that is scaled by the length of a token. The paper divides by the length, not
+    # by its root: neighbouring pixels are alike
+    q, k, v = (rearrange(x, "b d (i p) (j r) -> b (d p r) (i j)", **patches) for x in (queries, keys, values))
+    weights = (k.transpose(1, 2) @ q / q.shape[1]).softmax(1)
+    return rearrange(v @ weights.to(v.dtype), "b (d p r) (i j) -> b d (i p) (j r)", **patches)
 
 
 class ResidualBlock(nn.Module):
