@@ -1,6 +1,6 @@
 # make demo   environment, sample parts, a short training with the stock script, heatmaps
 # make test   environment and all tests
-# make test-isa  the tests that compare numbers, under every instruction set that the processor has
+# make test-isa  the tests that compare numbers, under the instruction sets below the processor's own
 # make lint   ruff and mypy
 # make docs   the documentation as a site in build/site, warnings are errors
 # make notebooks  run all notebooks and keep their outputs

@@ -7,10 +7,10 @@
     python tools/release/instruction_sets.py --levels all -- -x
 
 A processor rounds as its vectors are long, and multiplies bfloat16 where it can: what passes on one may fail on the
-next. PyTorch, oneDNN and MKL are held to AVX2 and to AVX-512, then they take what there is, bf16 and AMX included. A
-level that the processor lacks is left out, for PyTorch would run into instructions that do not exist; where AVX2 is the
-highest, PyTorch's plain code (AVX without FMA in oneDNN) stands for another arithmetic. Arguments after ``--`` go to
-pytest.
+next. PyTorch, oneDNN and MKL are held to AVX2 and to AVX-512; ``make test`` runs with what there is, bf16 and AMX
+included. A level that the processor lacks is left out, for PyTorch would run into instructions that do not exist; where
+AVX2 is the highest, PyTorch's plain code (AVX without FMA in oneDNN) stands for another arithmetic. Other processors than
+x86 have no levels. Arguments after ``--`` go to pytest.
 """
 
 import argparse
@@ -33,14 +33,14 @@ VARIABLES = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIO
 
 
 def present(highest: str) -> dict[str, dict[str, str]]:
-    """Environment of the levels to test on a processor, by what PyTorch calls its highest one."""
+    """Environment of the levels to test besides the processor's own, by what PyTorch calls its highest one."""
     if highest not in LEVELS:  # no x86
-        return {"all": {}}
+        return {}
     index = list(LEVELS).index(highest)
     names = list(LEVELS)[max(0, index - 1) : index]
     if highest == "AVX512":
-        names.append(highest)  # without bf16 and AMX, which "all" has
-    return {name: dict(zip(VARIABLES, LEVELS[name], strict=True)) for name in names} | {"all": {}}
+        names.append(highest)  # without bf16 and AMX
+    return {name: dict(zip(VARIABLES, LEVELS[name], strict=True)) for name in names}
 
 
 def main() -> None:

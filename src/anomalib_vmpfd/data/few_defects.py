@@ -118,8 +118,9 @@ class FewDefects(Folder):
             if not kinds:
                 msg = f"There is no folder {root / str(self.abnormal_dir)}; give the folders of the defects."
                 raise ValueError(msg)
-            self.mask_dir = [root / str(self.mask_dir).replace("*", path.name) for path in kinds]
-            self.abnormal_dir = kinds
+            # Folder itself puts the root before them
+            self.mask_dir = [str(self.mask_dir).replace("*", path.name) for path in kinds]
+            self.abnormal_dir = [str(path.relative_to(root)) for path in kinds]
         super()._setup(_stage)
 
     def _create_test_split(self) -> None:

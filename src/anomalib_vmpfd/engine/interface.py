@@ -28,6 +28,7 @@ from .image_errors import ImageErrors
 from .image_range import check_images_in_unit_range
 from .image_shape import check_built_for
 from .mask_pairs import MaskPairs
+from .out_of_place import out_of_place
 from .post_processor import RankPreservingPostProcessor, Threshold
 from .pre_processor import AntialiasedPreProcessor
 from .rebuild import describe, rebuild, refuse_contradictions
@@ -221,7 +222,8 @@ class InterfaceMixin(nn.Module):
         """
         # torch writes no older one, and anomalib's request for 14 would end in a page of failed conversions
         defaults = {"opset_version": 18, "external_data": False}
-        path = super().to_onnx(export_root, model_file_name, input_size, **(defaults | kwargs))
+        with out_of_place(self):
+            path = super().to_onnx(export_root, model_file_name, input_size, **(defaults | kwargs))
         write_into_onnx(path, metadata(self, input_size))
         verify_onnx(self, path, input_size)
         return path

@@ -85,7 +85,8 @@ def test_a_mask_belongs_to_its_defect(root):
     assert torch.equal(item.image.amin(0) > 0.9, item.gt_mask.bool().squeeze())
 
 
-def test_a_star_stands_for_every_kind_of_defect(root, tmp_path):
+@pytest.mark.parametrize("relative", [False, True], ids=["absolute", "relative"])
+def test_a_star_stands_for_every_kind_of_defect(root, tmp_path, monkeypatch, relative):
     """The layout of MVTec AD: kinds of defects beside the good test images, masks in folders of the same names."""
     folder = tmp_path / "data"
     shutil.copytree(root / "good", folder / "train" / "good")
@@ -95,6 +96,9 @@ def test_a_star_stands_for_every_kind_of_defect(root, tmp_path):
         shutil.copytree(root / "mask", folder / "ground_truth" / kind)
         shutil.copy(folder / "test" / "good" / "000.png", folder / "test" / kind / "000.png")  # no copies of defects
     layout = {"normal_dir": "train/good", "normal_test_dir": "test/good"}
+    if relative:
+        monkeypatch.chdir(tmp_path)
+        folder = Path("data")
     data = datamodule(folder, **layout, abnormal_dir="test/*", mask_dir="ground_truth/*", known_defects=0)
     assert {name.split("/")[0] for name in split(data)["tested"]} == {"dent", "scratch"}
     with pytest.raises(ValueError, match=r"no folder .*nowhere/\*"):
