@@ -9,8 +9,8 @@
 A processor rounds as its vectors are long, and multiplies bfloat16 where it can: what passes on one may fail on the
 next. PyTorch, oneDNN and MKL are held to AVX2 and to AVX-512; ``make test`` runs with what there is, bf16 and AMX
 included. A level that the processor lacks is left out, for PyTorch would run into instructions that do not exist; where
-AVX2 is the highest, PyTorch's plain code (AVX without FMA in oneDNN) stands for another arithmetic. Other processors than
-x86 have no levels. Arguments after ``--`` go to pytest.
+AVX2 is the highest, PyTorch's plain code (AVX without FMA in oneDNN) stands for another arithmetic. There are no levels
+for other processors than x86. Arguments after ``--`` go to pytest.
 """
 
 import argparse
