@@ -88,13 +88,16 @@ class MaskPairs(Callback):
         del pl_module
         frames = traceback.walk_tb(exception.__traceback__)
         if any(frame.f_code.co_name in {"make_folder_dataset", "make_mvtec_ad_dataset"} for frame, _ in frames):
-            images, masks = _files_of(getattr(trainer, "datamodule", None))
             try:
+                images, masks = _files_of(getattr(trainer, "datamodule", None))
                 if masks:
                     pair_by_name(images, masks)
                     _refuse_wrong(zip(images, masks, strict=False))
             except MaskPairError as error:
                 raise error from exception
+            except (OSError, RuntimeError):
+                # folders are missing, as anomalib's own error says
+                return
 
 
 def mask_files(datamodule: Folder) -> list[str]:
