@@ -107,13 +107,15 @@ def test_onnx_takes_images_of_any_size(exported, onnx_path, size):
 
 
 @pytest.mark.parametrize("precision", ["bf16", "f16"])
-def test_verdicts_hold_in_sixteen_bits(exported, onnx_path, precision):
+def test_scores_hold_in_sixteen_bits(exported, onnx_path, precision):
     """OpenVINO computes in bfloat16 of its own accord; positions of a resize that did took other pixels."""
     *_, images, expected = exported
     _, scores, labels = answers_of(in_low_precision(onnx_path, precision), images)
-    clear = np.abs(expected["pred_score"].ravel() - 0.5) > 0.02
-    assert (labels.ravel() == expected["pred_label"].ravel())[clear].all()
-    assert np.abs(scores.ravel() - expected["pred_score"].ravel()).max() < 0.1
+    moved = np.abs(scores.ravel() - expected["pred_score"].ravel())
+    assert moved.max() < 0.1
+    # a verdict is another one only where the score is as near to the threshold as that precision can tell
+    near = np.abs(expected["pred_score"].ravel() - 0.5) <= {"bf16": 0.1, "f16": 0.01}[precision]
+    assert (labels.ravel() == expected["pred_label"].ravel())[~near].all()
 
 
 @pytest.fixture(scope="module")
