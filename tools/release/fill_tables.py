@@ -138,6 +138,8 @@ def _differences(suite: str) -> str:
     numbers = summarise(load_suite(ROOT / "configs" / "benchmark" / f"{suite}.yaml"), kept)
     means = {model: mean_difference(numbers, by) for model, by in differences(numbers, kept).items()}
     listed = "; ".join(f"{model} {difference(mean)}" for model, mean in means.items() if mean)
+    if not listed:
+        return ""
     return f"\n\nMean image AUROC less that of {numbers.models[0]}, at seeds that both have: {listed}. {INTERVAL}"
 
 
