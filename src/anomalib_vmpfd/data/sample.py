@@ -115,7 +115,9 @@ def render(seed: int | tuple[int, ...], defect: str | None = None) -> tuple[np.n
     # Signed distance to the metal's edge, positive on the metal; all holes are the one of a sector.
     sector = 2 * math.pi / _HOLES
     aside = (angle - turn) % sector - sector / 2
-    hole = np.sqrt(radius**2 + _HOLE_RING**2 - 2 * _HOLE_RING * radius * np.cos(aside)) - _HOLE_RADIUS
+    # rounding may make the square of a distance of 0 negative
+    squared = radius**2 + _HOLE_RING**2 - 2 * _HOLE_RING * radius * np.cos(aside)
+    hole = np.sqrt(squared.clip(0)) - _HOLE_RADIUS
     edge = np.minimum(np.minimum(_OUTER - radius, radius - _INNER), hole)
     metal = edge > 0
 
