@@ -5,11 +5,14 @@
 
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from packaging.specifiers import SpecifierSet
 
 import anomalib_vmpfd
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +73,24 @@ def model_class(name: str) -> Any:  # noqa: ANN401
         msg = f"There is no model {name}; import the package that brings it."
         raise ValueError(msg)
     return found
+
+
+def load_trained(path: "Path") -> Any:  # noqa: ANN401
+    """The model of a checkpoint of this package, on the CPU, to be evaluated.
+
+    Args:
+        path (Path): The checkpoint.
+
+    Raises:
+        ValueError: If it is of no model of this package.
+    """
+    from anomalib_vmpfd.engine.rebuild import model_of
+
+    name = model_of(path)
+    if name is None:
+        msg = f"{path} was not saved by a model of this package; give one that was."
+        raise ValueError(msg)
+    return model_class(name).load_from_checkpoint(path, map_location="cpu").eval()
 
 
 def _subclasses(base: type) -> Iterator[type]:

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 from anomalib.data.utils.image import get_image_filenames_from_dir, read_image
-from jsonargparse import auto_cli
 
 from anomalib_vmpfd.files import write_atomically
 
+from .command import run_command
 from .runtimes import Answer, Checkpoint, Exported, Precision
 
 SHOWN = 5
@@ -31,11 +31,10 @@ def main(argv: list[str]) -> int:
     Returns:
         int: 0 when all verdicts are the same, 1 when one differs, 2 when nothing could be compared.
     """
-    try:
-        report = auto_cli(check_export, args=argv, prog="anomalib-vmpfd check-export", as_positional=False)
-    except (ValueError, OSError) as error:
-        sys.stderr.write(f"anomalib-vmpfd check-export: {error}\n")
-        return 2
+    return run_command("check-export", check_export, argv, _judged)
+
+
+def _judged(report: dict[str, Any]) -> int:
     sys.stdout.write(summary(report))
     return int(any(each["verdicts_differ"] for each in report["readers"].values()))
 

@@ -5,8 +5,7 @@
 
 import sys
 
-from jsonargparse import auto_cli
-
+from .command import run_command
 from .recalibration import Recalibration, recalibrate
 
 
@@ -19,11 +18,10 @@ def main(argv: list[str]) -> int:
     Returns:
         int: 0 when a new checkpoint was written, 2 when it could not be.
     """
-    try:
-        changed = auto_cli(recalibrate, args=argv, prog="anomalib-vmpfd calibrate", as_positional=False)
-    except (ValueError, OSError) as error:
-        sys.stderr.write(f"anomalib-vmpfd calibrate: {error}\n")
-        return 2
+    return run_command("calibrate", recalibrate, argv, _written)
+
+
+def _written(changed: Recalibration) -> int:
     sys.stdout.write(report(changed))
     return 0
 

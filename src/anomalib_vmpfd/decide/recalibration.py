@@ -20,7 +20,7 @@ from anomalib_vmpfd.engine.deep_images import DeepCollate
 from anomalib_vmpfd.engine.image_errors import ImageError, refuse_deep_images, unreadable
 from anomalib_vmpfd.engine.normal_images import BATCH_SIZE
 from anomalib_vmpfd.engine.rebuild import KEY
-from anomalib_vmpfd.registration import model_class
+from anomalib_vmpfd.registration import load_trained
 
 MIN_NORMALS = 20
 RATES = ("image_fpr", "mask_fpr")
@@ -76,11 +76,8 @@ def recalibrate(
     if output.exists():
         msg = f"{output} is there already and is left alone; give another --output, or move it away."
         raise FileExistsError(msg)
+    model = load_trained(ckpt_path)
     checkpoint = read_whole(ckpt_path)
-    if KEY not in checkpoint:
-        msg = f"{ckpt_path} was not saved by a model of this package; give one that was."
-        raise ValueError(msg)
-    model = model_class(checkpoint[KEY]["model"]).load_from_checkpoint(ckpt_path, map_location="cpu").eval()
     post_processor = model.post_processor
     if getattr(post_processor, "threshold", None) != "normals":
         msg = f"The thresholds of {ckpt_path} do not come from normal images; train with threshold=normals."

@@ -10,10 +10,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
-from anomalib_vmpfd.engine.rebuild import KEY, model_of
-from anomalib_vmpfd.registration import model_class
-
-from .low_precision import in_low_precision
+from anomalib_vmpfd.engine.rebuild import KEY
+from anomalib_vmpfd.registration import load_trained
 
 Precision = Literal["f32", "bf16", "f16"]
 OUTPUTS = ("pred_score", "pred_label", "anomaly_map")
@@ -64,6 +62,9 @@ class Exported:
             if precision is None or precision == "f32":
                 self.precision, session = "f32", onnxruntime.InferenceSession(path)
             else:
+                # it needs onnx, which those who only judge tiles or run OpenVINO may lack
+                from .low_precision import in_low_precision
+
                 self.precision, session = f"{precision}, rounded", in_low_precision(path, precision)
             names = [output.name for output in session.get_outputs()]
             feed = session.get_inputs()[0].name
@@ -118,11 +119,7 @@ class Checkpoint:
     """
 
     def __init__(self, path: Path) -> None:
-        name = model_of(path)
-        if name is None:
-            msg = f"{path} was not saved by a model of this package; give one that was."
-            raise ValueError(msg)
-        self.model = model_class(name).load_from_checkpoint(path, map_location="cpu").eval()
+        self.model = load_trained(path)
         self.image_size: tuple[int, int] | None = self.model.input_size
 
     @torch.inference_mode()

@@ -5,35 +5,25 @@
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from anomalib.data.utils.image import get_image_filenames_from_dir
-from jsonargparse import auto_cli
 from PIL import Image
 
+from .command import run_command
 from .runtimes import Checkpoint, Exported
 from .tiles import cut, predict_in_tiles
 
 
 def main_tile(argv: list[str]) -> int:
     """Run ``anomalib-vmpfd tile``; 0, or 2 with one line of what is wrong."""
-    return _run("tile", tile, argv)
+    return run_command("tile", tile, argv, lambda _: 0)
 
 
 def main_predict(argv: list[str]) -> int:
     """Run ``anomalib-vmpfd predict-tiles``; 0, or 2 with one line of what is wrong."""
-    return _run("predict-tiles", predict_tiles, argv)
-
-
-def _run(command: str, function: Callable[..., None], argv: list[str]) -> int:
-    try:
-        auto_cli(function, args=argv, prog=f"anomalib-vmpfd {command}", as_positional=False)
-    except (ValueError, OSError) as error:
-        sys.stderr.write(f"anomalib-vmpfd {command}: {error}\n")
-        return 2
-    return 0
+    return run_command("predict-tiles", predict_tiles, argv, lambda _: 0)
 
 
 def tile(data: Path, output: Path, size: tuple[int, int] = (256, 256), overlap: int = 32) -> None:

@@ -3,7 +3,9 @@
 
 """Large images in tiles: nothing left out, no seam, one score."""
 
+import importlib
 import json
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -136,3 +138,13 @@ def test_what_is_not_there_is_one_line(command, tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.startswith(f"anomalib-vmpfd {command}: ")
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["tiles_command", "export_check"])
+def test_commands_need_no_onnx_until_an_onnx_file_is_rounded(monkeypatch, command):
+    """A plain installation has neither onnx nor onnxruntime."""
+    for name in ("onnx", "onnxruntime"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for name in ("low_precision", "runtimes", command):
+        monkeypatch.delitem(sys.modules, f"anomalib_vmpfd.decide.{name}", raising=False)
+    importlib.import_module(f"anomalib_vmpfd.decide.{command}")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from .convolution import convolution
+from anomalib_vmpfd.nn.convolution import convolution
 
 
 class Decoder(nn.Module):

@@ -10,7 +10,7 @@ from kornia.color import rgb_to_grayscale
 from kornia.morphology import gradient
 from torch import Tensor, nn
 
-from .convolution import convolution
+from anomalib_vmpfd.nn.convolution import convolution
 
 
 def edge_map(images: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from anomalib_vmpfd.nn.convolution import convolution
+
 PRIOR = 0.01  # of an anomalous pixel before training, as the focal loss begins (Lin et al., 2017, section 4.1)
 
 
@@ -57,10 +59,7 @@ class UNetDecoder(nn.Module):
 
 def conv_block(channels: int, out_channels: int) -> nn.Sequential:
     """Two 3 x 3 convolutions, each with a batch norm and ReLU."""
-    layers: list[nn.Module] = []
-    for width in (channels, out_channels):
-        layers += [nn.Conv2d(width, out_channels, 3, padding=1, bias=False), nn.BatchNorm2d(out_channels), nn.ReLU()]
-    return nn.Sequential(*layers)
+    return nn.Sequential(convolution(channels, out_channels), convolution(out_channels, out_channels))
 
 
 def _enlarged(maps: Tensor, size: Sequence[int]) -> Tensor:

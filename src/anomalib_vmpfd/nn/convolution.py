@@ -1,7 +1,7 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The convolution that encoder and decoder are built of."""
+"""The convolution that decoders are built of."""
 
 from torch import nn
 
