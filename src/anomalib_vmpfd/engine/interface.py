@@ -16,6 +16,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor, nn
 from torchvision.transforms.v2 import Compose, Resize
 
+from anomalib_vmpfd.nn.patch_descriptor import PatchDescriptor
 from anomalib_vmpfd.plotting import HeatmapVisualizer
 from anomalib_vmpfd.predictions.callback import PredictionFiles
 
@@ -49,7 +50,7 @@ class InterfaceMixin(nn.Module):
     @property
     def licences(self) -> dict[str, str]:
         """Licences of the pre-trained weights by the name of their network, for the metadata of exports."""
-        return {}
+        return {each.name: each.licence for each in self.modules() if isinstance(each, PatchDescriptor)}
 
     @classmethod
     def configure_pre_processor(

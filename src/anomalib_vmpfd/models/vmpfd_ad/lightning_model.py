@@ -184,7 +184,7 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
     @property
     def licences(self) -> dict[str, str]:
         """Licence of the descriptor's weights, where anything reads it."""
-        return {self.model.descriptor.name: self.model.descriptor.licence} if self.model.needs_descriptors else {}
+        return super().licences if self.model.needs_descriptors else {}
 
     def load_pretrained(self) -> None:
         """Load the descriptor's weights, where anything reads it."""
