@@ -1,7 +1,7 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Two processes on a CPU train, calibrate and score as one does.
+"""Two processes, on a CPU or on two GPUs, train, calibrate and score as one does.
 
 The order of the images differs between one sampler and two, so the comparison takes one step an epoch, with all images
 in the batch: the gradient that the processes agree on is then that of one process up to rounding, and so is all that
@@ -24,17 +24,22 @@ from trainings import is_trained
 
 import tiny
 
+TWO_GPUS = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices"),
+]
 
-@pytest.fixture(scope="module")
-def trainings(entry, tmp_path_factory: pytest.TempPathFactory) -> Path:
+
+@pytest.fixture(scope="module", params=["cpu", pytest.param("gpu", marks=TWO_GPUS)])
+def trainings(request, entry, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with what one process and each of two knew at the end."""
     name = next(name for name, other in ENTRIES.items() if other is entry)
     output = tmp_path_factory.mktemp("distributed")
     root = tiny.normals(tiny.with_defects(output / "data"), IMAGES)
     worker = Path(__file__).with_name("distributed_worker.py")
-    run(root, output, 1, name)
+    run(root, output, 1, name, request.param)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, str(worker), str(root), str(output), "2", name]
+    command = [sys.executable, str(worker), str(root), str(output), "2", name, request.param]
     subprocess.run(command, check=True, env=environment, timeout=300)
     return output
 

@@ -11,6 +11,7 @@ from xml.etree import ElementTree as ET  # noqa: S405 - for files that OpenVINO 
 
 from anomalib.models.components import AnomalibModule
 
+from anomalib_vmpfd import __version__
 from anomalib_vmpfd.files import write_atomically
 
 from .rebuild import KEY
@@ -41,7 +42,7 @@ def metadata(module: AnomalibModule, input_size: tuple[int, int] | None) -> dict
         thresholds |= {name: getattr(post, name) for name in ("image_fpr", "mask_fpr") if hasattr(post, name)}
     return {
         "model": type(module).__name__,
-        "version": version("anomalib-vmpfd"),
+        "version": __version__,
         "anomalib": version("anomalib"),
         "arguments": dict(module.hparams),
         "image_size": module.input_size,

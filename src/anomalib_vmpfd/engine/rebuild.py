@@ -6,11 +6,12 @@
 import inspect
 import logging
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule
+
+from anomalib_vmpfd import __version__
 
 from .checkpoint_io import read_whole
 
@@ -29,7 +30,7 @@ def describe(module: LightningModule, checkpoint: dict[str, Any]) -> None:
         module (LightningModule): The model.
         checkpoint (dict[str, Any]): The checkpoint that is being saved.
     """
-    checkpoint[KEY] = {"model": type(module).__name__, "version": version("anomalib-vmpfd")}
+    checkpoint[KEY] = {"model": type(module).__name__, "version": __version__}
 
 
 def model_of(path: Path) -> str | None:

@@ -50,7 +50,13 @@ def draw(summary: Summary, results: Results) -> dict[str, tuple[str, str]]:
                 f"{title}: image scores and the model's own threshold",
                 _svg(histograms, summary, runs, title),
             )
+            if terms := {model: run["losses"] for model, run in runs.items() if _is_curve(run.get("losses", {}))}:
+                plots[f"losses_{name}"] = (f"{title}: terms of the losses", _svg(losses, summary, terms, title))
     return plots
+
+
+def _is_curve(terms: dict[str, list[float]]) -> bool:
+    return any(len(values) > 1 for values in terms.values())
 
 
 def auroc_latency(summary: Summary) -> Figure:
@@ -134,6 +140,32 @@ def curves(summary: Summary, runs: dict[str, dict], title: str) -> Figure:
                 drawn[model] = axes.plot(*runs[model]["curves"][name], **style, linewidth=1.6)[0]
         axes.set(title=label, xlabel=xlabel, ylabel=ylabel, xlim=(0, limit), ylim=(0, 1.01))
     figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def losses(summary: Summary, terms: dict[str, dict[str, list[float]]], title: str) -> Figure:
+    """Draw the terms of the losses of a category over the epochs of training.
+
+    Args:
+        summary (Summary): Results, for the order of the models.
+        terms (dict[str, dict[str, list[float]]]): Values of every epoch by model and term.
+        title (str): Data set and category.
+
+    Returns:
+        Figure: A panel for each term.
+    """
+    names = list(dict.fromkeys(name for values in terms.values() for name in values))
+    figure = Figure(figsize=(3 * len(names), 2.8))
+    panels = figure.subplots(1, len(names), squeeze=False)[0]
+    lines = {}
+    for name, axes in zip(names, panels, strict=True):
+        for index, model in enumerate(summary.models):
+            if values := terms.get(model, {}).get(name):
+                style = {"color": COLORS[index % len(COLORS)], "linestyle": DASHES[index % len(DASHES)]}
+                (lines[model],) = axes.plot(range(1, len(values) + 1), values, **style)
+        axes.set(title=name, xlabel="epoch")
+    figure.suptitle(title)
+    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from anomalib_vmpfd import __version__
 from anomalib_vmpfd.processor import describe_processor
 
 PACKAGE = Path(__file__).resolve().parents[2]
@@ -32,10 +33,8 @@ def describe(device: torch.device) -> dict[str, str | int]:
         "commit": commit(),
         "date": datetime.now(tz=timezone.utc).strftime("%Y-%m-%d"),
         "python_version": platform.python_version(),
-        **{
-            f"{name.replace('-', '_')}_version": version(name)
-            for name in ("torch", "lightning", "anomalib", "anomalib-vmpfd")
-        },
+        **{f"{name}_version": version(name) for name in ("torch", "lightning", "anomalib")},
+        "anomalib_vmpfd_version": __version__,
     }
 
 

@@ -21,6 +21,7 @@ from anomalib_vmpfd.benchmark.records import RunResult
 from .build import build
 from .environment import describe
 from .kept_training import KeptTraining
+from .losses import Losses
 from .metrics import DecisionEvaluator, evaluate
 from .predictions import Predictions, RawPredictions
 from .spec import RunSpec
@@ -58,9 +59,9 @@ def measure(spec: RunSpec) -> RunResult:
         model, datamodule, trainer_args = build(spec)
         trainer_args["default_root_dir"] = folder
 
-        validated = LastValidation()
+        validated, losses = LastValidation(), Losses()
         kept = KeptTraining(Path(spec.training)) if spec.training else None
-        callbacks = [*trainer_args.get("callbacks", []), validated, *(kept.callbacks if kept else [])]
+        callbacks = [*trainer_args.get("callbacks", []), validated, losses, *(kept.callbacks if kept else [])]
         engine = Engine(**trainer_args | {"callbacks": callbacks})
         start = time.perf_counter()
         engine.fit(model=model, datamodule=datamodule, ckpt_path=kept.checkpoint if kept else None)
@@ -125,6 +126,7 @@ def measure(spec: RunSpec) -> RunResult:
             "decisions": [int(decision) for decision in model.evaluator.decisions],
             "threshold": image_threshold,
             "curves": curves,
+            "losses": losses.epochs,
         },
         maps=_gallery_maps(predictions, pixel_threshold),
     )

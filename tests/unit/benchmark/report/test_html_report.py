@@ -123,7 +123,7 @@ def test_filters_narrow_tables_plots_and_pictures(chromium, page):
     choose(chromium, "filters", "category", "Parts / bolt")
     assert set(column(chromium, "#results-table", "Data set / category")) == {"Parts / bolt"}
     assert set(column(chromium, "#kinds-table", "Data set / category")) == {"Parts / bolt"}
-    assert len(visible(chromium, ".plots figure")) == 4, "two of the suite, two of the category"
+    assert len(visible(chromium, ".plots figure")) == 5, "two of the suite, three of the category"
     assert all(text.startswith("bolt:") for text in cards(chromium))
     choose(chromium, "filters", "kind", "crack")
     assert column(chromium, "#kinds-table", "Defect kind") == ["crack"]
@@ -237,7 +237,7 @@ def test_licensed_pictures_stay_out_of_the_report(written, finished_once):
 
 def test_plots_are_valid_and_follow_the_scheme(written):
     plots = sorted((written[0].parent / "plots").glob("*.svg"))
-    assert len(plots) == 2 + 2 * 3
+    assert len(plots) == 2 + 3 * 3
     for plot in plots:
         root = ET.parse(plot).getroot()
         text = plot.read_text(encoding="utf-8")

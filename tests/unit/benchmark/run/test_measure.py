@@ -76,3 +76,5 @@ def test_an_interrupted_training_continues_from_its_last_epoch(few, tmp_path, mo
     assert resumed.row["train_epochs"] == whole.row["train_epochs"] == 3
     assert resumed.row["train_seconds"] > 0
     assert resumed.predictions["scores"] == whole.predictions["scores"]
+    assert resumed.predictions["losses"] == whole.predictions["losses"]
+    assert {len(values) for values in resumed.predictions["losses"].values()} == {3}
