@@ -85,6 +85,8 @@ class Prn(CalibratedMixin, AnomalibModule):
             Defaults to ``None``.
         target_area (str): ``"part"`` makes anomalies on the part, where it is told from a background of one colour;
             ``"image"`` anywhere. Defaults to ``"part"``.
+        unchanged (float): Share of the anomalies from known defects that keep their look; the paper changes it in all.
+            Defaults to ``0.5``.
         lambda_focal (float): Weight of the focal loss, equation 5. Defaults to ``5.0``.
         held_out (float): Share of the normal training images that set thresholds instead of being learnt. Defaults to
             ``0.1``.
@@ -133,6 +135,7 @@ class Prn(CalibratedMixin, AnomalibModule):
         depth: int = 1,
         textures: str | None = None,
         target_area: TargetArea = "part",
+        unchanged: float = 0.5,
         lambda_focal: float = 5.0,
         held_out: float = 0.1,
         threshold: Threshold = "normals",
@@ -154,6 +157,9 @@ class Prn(CalibratedMixin, AnomalibModule):
     ) -> None:
         if not 0 < prototypes <= 1:
             msg = f"prototypes={prototypes} is their share of the normal images, above 0 and up to 1."
+            raise ValueError(msg)
+        if not 0 <= unchanged <= 1:
+            msg = f"unchanged={unchanged} is a share of the anomalies from known defects, from 0 to 1."
             raise ValueError(msg)
         check_choice("target_area", target_area, get_args(TargetArea))
         chooses_image_size = image_size is None and pre_processor is True
@@ -180,6 +186,7 @@ class Prn(CalibratedMixin, AnomalibModule):
         self.prototypes = prototypes
         self.textures = textures
         self.target_area = target_area
+        self.unchanged = unchanged
         self.held_out = held_out
         self.lr = lr
         self.lr_schedule = lr_schedule
@@ -218,7 +225,7 @@ class Prn(CalibratedMixin, AnomalibModule):
 
     def on_train_start(self) -> None:
         """Start with an empty cache: other weights or another image size give other features."""
-        self.synthesis = Synthesis(self.textures, self.target_area)
+        self.synthesis = Synthesis(self.textures, self.target_area, self.unchanged)
         self.features = training_cache(self.trainer, self.model.descriptor.describe, self.cache_mb)
         super().on_train_start()
 

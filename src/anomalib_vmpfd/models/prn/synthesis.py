@@ -36,18 +36,28 @@ class Synthesis:
     defects all of them. What an image gets depends on the image, the seed and the epoch alone, not on the batch that it
     is in.
 
+    Of what is made from known defects, a share keeps their look: one half of it is the defective image itself in place
+    of the normal one, the other half the defect moved onto the normal image. The paper changes the look of all of them.
+
     Args:
         textures (str | None): Folder with pictures of foreign textures; ``None`` generates textures.
         target_area (str): ``"part"`` puts anomalies on the part, where it is told from a background of one colour;
             ``"image"`` anywhere.
+        unchanged (float): Share of what is made from known defects that keeps their look.
 
     Raises:
         ValueError: If the folder holds no picture.
     """
 
-    def __init__(self, textures: str | None = None, target_area: TargetArea = "part") -> None:
+    def __init__(
+        self,
+        textures: str | None = None,
+        target_area: TargetArea = "part",
+        unchanged: float = 0.0,
+    ) -> None:
         self.textures = texture_files(textures) if textures else []
         self.target_area = target_area
+        self.unchanged = unchanged
 
     def __call__(self, images: Tensor, defects: Sequence[Defect], seed: int) -> tuple[Tensor, Tensor]:
         """Make anomalies.
@@ -59,7 +69,8 @@ class Synthesis:
 
         Returns:
             tuple[Tensor, Tensor]: Images in [0, 1] of shape ``(B, 3, H, W)``, and where they are anomalous,
-            ``(B, 1, H, W)``, 0 or 1. A pixel that is not anomalous is that of the normal image.
+            ``(B, 1, H, W)``, 0 or 1. A pixel that is not anomalous is that of the normal image, or of the known
+            defect's, where that takes its place.
         """
         made = []
         # pictures need full precision, and some of what changes them knows no other
@@ -75,12 +86,18 @@ class Synthesis:
         part = foreground(normal) if self.target_area == "part" else torch.ones(normal.shape[-2:], dtype=torch.bool)
         for _ in range(ATTEMPTS):
             area = target_area(part)
+            beta = uniform(0, OPACITY)
             if defects and choice(2):
-                source, mask = extended(defects[choice(len(defects))], area)
+                defect = defects[choice(len(defects))]
+                changed = uniform(0, 1) >= self.unchanged
+                if not changed and choice(2):
+                    return defect
+                source, mask = extended(defect, area, changed)
+                beta = beta if changed else 0.0
             else:
                 source, mask = simulated(normal, area, self.textures)
             if mask.any():
-                return blended(normal, source, mask, uniform(0, OPACITY)), mask
+                return blended(normal, source, mask, beta), mask
         return normal, torch.zeros_like(part)
 
 
@@ -99,12 +116,13 @@ def blended(normal: Tensor, source: Tensor, mask: Tensor, beta: float) -> Tensor
     return torch.where(mask, (1 - beta) * source + beta * normal, normal)
 
 
-def extended(defect: Defect, area: Tensor) -> tuple[Tensor, Tensor]:
+def extended(defect: Defect, area: Tensor, changed: bool = True) -> tuple[Tensor, Tensor]:
     """Another look of a known defect, rotated, sheared and moved to the target area (figure 5).
 
     Args:
         defect (Defect): Image and mask of the known defect.
         area (Tensor): Target area, bool, ``(H, W)``, with any pixel.
+        changed (bool): Whether its look changes, or its place alone.
 
     Returns:
         tuple[Tensor, Tensor]: Image ``(3, H, W)`` and mask ``M``, bool, ``(H, W)``, empty where they do not meet.
@@ -120,7 +138,7 @@ def extended(defect: Defect, area: Tensor) -> tuple[Tensor, Tensor]:
         "shear": [uniform(-SHEAR, SHEAR), uniform(-SHEAR, SHEAR)],
         "center": [float(column), float(row)],
     }
-    looks = T.affine(appearance(image), interpolation=InterpolationMode.BILINEAR, **moved)
+    looks = T.affine(appearance(image) if changed else image, interpolation=InterpolationMode.BILINEAR, **moved)
     return looks, (T.affine(mask[None].float(), **moved)[0] > 0.5) & area
 
 

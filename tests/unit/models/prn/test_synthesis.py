@@ -93,6 +93,23 @@ def test_a_known_defect_keeps_its_shape_but_for_geometry_and_lies_in_the_target_
     assert found >= 15
 
 
+def test_known_defects_keep_their_look_where_they_are_asked_to(defect):
+    images = torch.stack([part(seed) for seed in range(40)])
+    made, masks = Synthesis(unchanged=1.0)(images, [defect], seed=0)
+    whole = [
+        torch.equal(each, defect[0]) and torch.equal(mask[0] > 0, defect[1])
+        for each, mask in zip(made, masks, strict=True)
+    ]
+    magenta = ((made[:, 0] > 0.95) & (made[:, 1] < 0.05) & (made[:, 2] > 0.95)).flatten(1).any(1)
+    moved = [bool(spot) and not same for spot, same in zip(magenta, whole, strict=True)]
+    assert 5 <= sum(whole) <= 15, "a quarter: one half of the half from known defects"
+    assert 5 <= sum(moved) <= 20
+    for index, each in enumerate(moved):
+        if each:
+            outside = (masks[index] == 0).expand_as(images[index])
+            torch.testing.assert_close(made[index][outside], images[index][outside], rtol=0, atol=0)
+
+
 def _edge(mask: torch.Tensor) -> torch.Tensor:
     worn = torch.nn.functional.max_pool2d((~mask).float()[None, None], 5, 1, 2)[0, 0] > 0
     return mask & worn
