@@ -6,7 +6,9 @@
 import pytest
 import torch
 from lightning.pytorch import Callback
+from lightning.pytorch.plugins.precision import MixedPrecision
 from state_comparison import BeforeTraining, assert_same_training, without_batch_norms
+from torch import nn
 from trainings import is_trained, scores
 
 import tiny
@@ -45,6 +47,33 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(entry, few, tmp_path
         models.append(model)
     whole, in_parts = models
     assert_same_training(in_parts.state_dict(), whole.state_dict(), before.kinds(whole))
+
+
+def test_scores_are_no_product_of_tf32(entry, few, tmp_path, monkeypatch):
+    """Convolutions on a GPU are rounded to TF32 unless they are told otherwise; verdicts would depend on the device."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    model, data, seen = entry.build(), few(), []
+    for part in model.model.modules():
+        if isinstance(part, nn.Conv2d):
+            part.register_forward_hook(lambda part, *_: seen.append((part.training, torch.backends.cudnn.allow_tf32)))
+    runner = tiny.engine(tmp_path)
+    runner.fit(model, datamodule=data)
+    assert {tf32 for training, tf32 in seen if not training} <= {False}, "features, and scores of held-out images"
+    seen.clear()
+    runner.test(model, datamodule=data, verbose=False)
+    runner.predict(model, datamodule=data)
+    model.eval()(next(iter(data.test_dataloader())).image)
+    assert {tf32 for _, tf32 in seen} <= {False}
+    assert torch.backends.cudnn.allow_tf32, "the user's own convolutions are left alone"
+
+
+def test_float16_with_its_scale_trains_where_gradients_are_and_where_none_are(entry, few, tmp_path):
+    """Lightning takes bf16 on a CPU, and float16 with a scale of the gradients on a GPU: given here by hand."""
+    model, data = entry.build(), few()
+    float16 = MixedPrecision("16-mixed", "cpu")
+    tiny.engine(tmp_path, plugins=[float16], max_epochs=1).fit(model, datamodule=data)
+    assert_finite(model)
+    assert (float16.scaler is not None) == is_trained(model)
 
 
 class Spoil(Callback):

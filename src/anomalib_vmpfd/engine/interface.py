@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import Compose, Resize
 
 from anomalib_vmpfd.nn.patch_descriptor import PatchDescriptor
+from anomalib_vmpfd.nn.precision import full_convolutions
 from anomalib_vmpfd.plotting import HeatmapVisualizer
 from anomalib_vmpfd.predictions.callback import PredictionFiles
 
@@ -95,6 +96,7 @@ class InterfaceMixin(nn.Module):
             *(given or [PredictionFiles()]),
         ]
 
+    @full_convolutions()
     def forward(self, batch: Tensor, *args: Any, **kwargs: Any) -> InferenceBatch:  # noqa: ANN401
         """Scores, maps, labels and masks of images in [0, 1] of shape ``(B, 3, H, W)``, of any size."""
         del args, kwargs
@@ -141,6 +143,7 @@ class InterfaceMixin(nn.Module):
         keep_checkpoints_whole(self.trainer)
         read_through_window(self.trainer, lambda: getattr(self.pre_processor, "reads_deep", False))
 
+    @full_convolutions()
     def validation_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:  # noqa: ANN401
         """Add scores and maps to the batch.
 
@@ -163,11 +166,13 @@ class InterfaceMixin(nn.Module):
         check_images_in_unit_range(batch.image)
         return self._only_inside(batch.update(**self.model(batch.image)._asdict()))
 
+    @full_convolutions()
     def test_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:  # noqa: ANN401
         """Add scores and maps to the batch, images in [0, 1] of shape ``(B, 3, H, W)``."""
         check_images_in_unit_range(batch.image)
         return self._only_inside(super().test_step(batch, *args, **kwargs))
 
+    @full_convolutions()
     def predict_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:  # noqa: ANN401
         """Add scores and maps to the batch, images in [0, 1] of shape ``(B, 3, H, W)``."""
         check_images_in_unit_range(batch.image)
@@ -178,6 +183,7 @@ class InterfaceMixin(nn.Module):
         return batch
 
     @torch.no_grad()
+    @full_convolutions()
     def explain(self, images: Tensor) -> dict[str, Tensor]:
         """What each branch of the model saw in images of any size, for models that have an ``explain`` method.
 

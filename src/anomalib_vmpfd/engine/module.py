@@ -24,6 +24,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from anomalib_vmpfd.nn.precision import full_convolutions
+
 from .fit_summary import log_fit_summary
 from .image_range import check_images_in_unit_range
 from .image_shape import size_of_shape
@@ -268,6 +270,7 @@ class CalibratedMixin(InterfaceMixin):
         return None if size is None else tuple(size), self.pre_processor, self.device, self.trainer.is_global_zero
 
     @torch.no_grad()
+    @full_convolutions()
     def _calibrate(self) -> None:
         """Set scales and thresholds from the held-out normals."""
         if self._calibrated_step == self.global_step:

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Distributed trainings of models that train nothing."""
+"""Distributed trainings, and those in float16, of models that train nothing."""
 
 from typing import Any
 
@@ -12,14 +12,19 @@ from .optim import is_trained
 
 
 def take_model_without_gradients(trainer: Trainer, model: nn.Module) -> None:
-    """Let a data-parallel strategy take a model in which nothing is trained, as it has no gradients to share.
+    """Let data-parallel strategies and float16 take a model in which nothing is trained, as it has no gradients.
 
-    ``DistributedDataParallel`` refuses to wrap such a model.
+    ``DistributedDataParallel`` refuses to wrap such a model, and ``GradScaler`` to step without one.
 
     Args:
         trainer (Trainer): The trainer, during the ``setup`` hook of a fit.
         model (nn.Module): The model.
     """
+    if is_trained(model):
+        return
     strategy: Any = trainer.strategy
-    if hasattr(strategy, "configure_ddp") and not is_trained(model):
+    if hasattr(strategy, "configure_ddp"):
         strategy.configure_ddp = lambda: None
+    precision: Any = trainer.precision_plugin
+    if getattr(precision, "scaler", None) is not None:
+        precision.scaler = None

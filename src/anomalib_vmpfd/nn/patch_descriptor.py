@@ -16,6 +16,7 @@ from .descriptor_network import BUNDLED_BACKBONE, backbone_state_dict, build_net
 from .fold_batch_norm import fold_batch_norms
 from .grid import Axis, Grid, Resample
 from .image_size import check_image_size
+from .precision import full_convolutions
 
 PDN_STRIDE = 4
 PDN_RECEPTIVE_FIELD = 33
@@ -202,6 +203,7 @@ class PatchDescriptor(nn.Module):
         return list(self.network((images - mean) / std).values())
 
     @torch.no_grad()
+    @full_convolutions()
     def describe(self, images: Tensor) -> tuple[Tensor, ...]:
         """Describe images without normalisation.
 
