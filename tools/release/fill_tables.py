@@ -7,7 +7,8 @@
     python tools/release/fill_tables.py --check    fail where a page is not what the result files say
 
 A marker is ``<!-- name -->``, closed by ``<!-- /name -->``: ``results``, ``ablation``, ``shapes``, ``robustness`` and
-``few-defects`` come from the suites side_by_side, development, shapes, robustness and few_defects, ``speed`` from
+``few-defects`` come from the suites side_by_side, development, shapes, robustness and few_defects, ``mmaerec`` from
+side_by_side, ``mmaerec-ablation`` and ``prn-ablation`` from the suites of these names, ``speed`` from
 ``results/speed/latency.csv`` and ``growth`` from ``scan_growth.csv``.
 """
 
@@ -35,14 +36,15 @@ PAGES = (
     "README.md",
     "src/anomalib_vmpfd/models/vmpfd_ad/README.md",
     "src/anomalib_vmpfd/models/prn/README.md",
+    "src/anomalib_vmpfd/models/mmaerec/README.md",
     "docs/export.md",
     "docs/few-defects.md",
 )
 METRICS = {"image_AUROC": "image AUROC", "pixel_AUROC": "pixel AUROC", "AUPRO": "AUPRO"}
 
 
-def accuracy(suite: str, rows: pd.DataFrame, *, published: bool = False) -> str:
-    """One row a model: image AUROC, pixel AUROC and AUPRO of every category and their means."""
+def accuracy(suite: str, rows: pd.DataFrame, published: str | None = None) -> str:
+    """One row a model: image AUROC, pixel AUROC and AUPRO of every category and their means, and a published row."""
     rows = rows[rows.status == "ok"]
     deviations = _over_seeds(rows)
     # models compare at the seeds that all of them have
@@ -56,14 +58,17 @@ def accuracy(suite: str, rows: pd.DataFrame, *, published: bool = False) -> str:
         lines.append([model, *cells, _three(means.mean()) if whole else "-", _training(rows[rows.model == model])])
     if published:
         known = load_published()
-        known = known[known.model == "VMPFD-AD"].set_index("category")
-        cells = [
-            f"{percent(known.image_AUROC[c])} / {percent(known.pixel_AUROC[c])} / -" if c in known.index else "-"
-            for c in categories
-        ]
-        lines.append(["VMPFD-AD, published", *cells, "-", "-"])
+        known = known[known.model == published].set_index("category")
+        cells = [_three(known.loc[c]) if c in known.index else "-" for c in categories]
+        lines.append([f"{published}, published", *cells, "-", "-"])
     table = markdown(["model", *categories, "mean", "training, s (steps)"], lines)
-    return f"{_described(suite, table, rows)}{deviations}{_differences(suite)}"
+    compared = _differences(suite) if rows.model.nunique() > 1 else ""
+    return f"{_described(suite, table, rows)}{deviations}{compared}"
+
+
+def mmaerec(rows: pd.DataFrame) -> str:
+    """Mmaerec beside its paper."""
+    return accuracy("side_by_side", rows[rows.model == "Mmaerec"], "MMAERec")
 
 
 def robustness(rows: pd.DataFrame) -> str:
@@ -85,13 +90,13 @@ def robustness(rows: pd.DataFrame) -> str:
     return _described("robustness", markdown(["", *models], lines), rows)
 
 
-def few_defects(rows: pd.DataFrame) -> str:
+def few_defects(suite: str, rows: pd.DataFrame) -> str:
     """One row a model, means over the draws of the defects, with average precision, which few defects are about."""
     rows = rows[rows.status == "ok"]
     metrics = {"image_AUROC": METRICS["image_AUROC"], "pixel_AP": "pixel AP", "AUPRO": METRICS["AUPRO"]}
     categories = list(dict.fromkeys(rows.category))
     lines = []
-    for model in dict.fromkeys(rows.model):
+    for model in sorted(set(rows.model), key=lambda name: re.sub(r"\d+", lambda found: found[0].zfill(3), name)):
         own = rows[rows.model == model]
         means = own.groupby("category")[list(metrics)].mean()
         draws = own.groupby("category").seed.nunique()
@@ -101,7 +106,7 @@ def few_defects(rows: pd.DataFrame) -> str:
         ]
         lines.append([model, *cells, _training(own)])
     table = markdown(["model", *categories, "training, s (steps)"], lines)
-    described = _described("few_defects", table, rows, metrics)
+    described = _described(suite, table, rows, metrics)
     return f"{described} In brackets: draws of the defects, of which the mean is given."
 
 
@@ -111,7 +116,7 @@ def _described(suite: str, table: str, rows: pd.DataFrame, metrics: dict[str, st
     commits = ", ".join(sorted({str(c)[:7] for c in rows.commit}))
     return (
         f"{' / '.join(metrics.values())}, per cent.\n\n{table}\n\n"
-        f"`results/{suite}/results.csv`; seed {seeds}, {', '.join(sorted(set(rows.device)))}, "
+        f"`results/{suite}/results.csv`; seed {seeds}, {'; '.join(sorted(set(rows.device_name)))}; "
         f"{', '.join(sorted({str(p) for p in rows.precision}))}, commit {commits}."
     )
 
@@ -207,11 +212,14 @@ def main() -> None:
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
     sources: dict[str, tuple[str, Callable[[pd.DataFrame], str]]] = {
-        "results": ("side_by_side/results.csv", partial(accuracy, "side_by_side", published=True)),
+        "results": ("side_by_side/results.csv", partial(accuracy, "side_by_side", published="VMPFD-AD")),
         "ablation": ("development/results.csv", partial(accuracy, "development")),
         "shapes": ("shapes/results.csv", partial(accuracy, "shapes")),
         "robustness": ("robustness/results.csv", robustness),
-        "few-defects": ("few_defects/results.csv", few_defects),
+        "mmaerec": ("side_by_side/results.csv", mmaerec),
+        "mmaerec-ablation": ("mmaerec_ablation/results.csv", partial(accuracy, "mmaerec_ablation")),
+        "few-defects": ("few_defects/results.csv", partial(few_defects, "few_defects")),
+        "prn-ablation": ("prn_ablation/results.csv", partial(few_defects, "prn_ablation")),
         "speed": ("speed/latency.csv", speed),
         "growth": ("speed/scan_growth.csv", growth),
     }

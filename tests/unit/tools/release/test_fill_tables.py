@@ -10,8 +10,9 @@ import pandas as pd
 
 def row(model: str, category: str, seed: int, value: float) -> dict:
     metrics = dict.fromkeys(("image_AUROC", "pixel_AUROC", "AUPRO"), value)
-    costs = {"train_seconds": 10.0, "train_steps": 5, "device": "cpu", "precision": "32-true", "commit": "a" * 12}
-    return {"model": model, "category": category, "seed": seed, "status": "ok"} | metrics | costs
+    costs = {"train_seconds": 10.0, "train_steps": 5}
+    conditions = {"device_name": "a CPU", "precision": "32-true", "commit": "a" * 12}
+    return {"model": model, "category": category, "seed": seed, "status": "ok"} | metrics | costs | conditions
 
 
 def test_models_compare_at_common_seeds_and_more_seeds_give_a_deviation(repository):
@@ -34,7 +35,7 @@ def test_few_defects_are_means_over_their_draws(repository):
         row("Patchcore", "screw", 0, 0.8) | {"pixel_AP": 0.3},
         row("Patchcore", "tire", 0, 0.7) | {"pixel_AP": 0.2},
     ]
-    table = few_defects(pd.DataFrame(rows))
+    table = few_defects("few_defects", pd.DataFrame(rows))
     assert "| Prn, 10 known | 91.0 / 60.0 / 91.0 (3) | - | 10 (5) |" in table
     assert "| Patchcore | 80.0 / 30.0 / 80.0 (1) | 70.0 / 20.0 / 70.0 (1) | 10 (5) |" in table
 
