@@ -62,7 +62,7 @@ def accuracy(suite: str, rows: pd.DataFrame, published: str | None = None) -> st
         cells = [_three(known.loc[c]) if c in known.index else "-" for c in categories]
         lines.append([f"{published}, published", *cells, "-", "-"])
     table = markdown(["model", *categories, "mean", "training, s (steps)"], lines)
-    compared = _differences(suite) if rows.model.nunique() > 1 else ""
+    compared = _differences(suite) if len(set(rows.model)) > 1 else ""
     return f"{_described(suite, table, rows)}{deviations}{compared}"
 
 
