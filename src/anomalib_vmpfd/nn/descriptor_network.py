@@ -42,7 +42,7 @@ def build_network(name: str, layers: Sequence[str | int] | None) -> nn.Module:
             msg = f"Unknown descriptor {name!r}; choose 'pdn_small', 'pdn_medium' or 'timm/<backbone>'."
             raise ValueError(msg)
         if layers:
-            msg = f"descriptor_args.layers chooses stages of a timm backbone, but descriptor={name!r} has one output."
+            msg = f"layers chooses stages of a timm backbone, but descriptor={name!r} has one output."
             raise ValueError(msg)
         return networks[name](PDN_CHANNELS)
     backbone = name.removeprefix("timm/")
@@ -50,7 +50,7 @@ def build_network(name: str, layers: Sequence[str | int] | None) -> nn.Module:
         msg = f"timm knows no backbone {backbone!r}; `timm.list_models()` names them."
         raise ValueError(msg)
     if not layers:
-        msg = f"descriptor={name!r} needs descriptor_args.layers, names of stages as TimmFeatureExtractor has them."
+        msg = f"descriptor={name!r} needs layers, names of stages as TimmFeatureExtractor has them."
         raise ValueError(msg)
     extractor = TimmFeatureExtractor(backbone, layers=list(layers), pre_trained=False)
     if is_vit(extractor):
@@ -58,7 +58,7 @@ def build_network(name: str, layers: Sequence[str | int] | None) -> nn.Module:
     if len(extractor.layers) != len(layers):
         missing = sorted({str(layer) for layer in layers} - {str(layer) for layer in extractor.layers})
         known = [info["module"] for info in extractor.feature_extractor.feature_info.info]
-        msg = f"{backbone} has no stages {', '.join(missing)}; its descriptor_args.layers are among {', '.join(known)}."
+        msg = f"{backbone} has no stages {', '.join(missing)}; its layers are among {', '.join(known)}."
         raise ValueError(msg)
     network = extractor.feature_extractor
     if isinstance(network, timm.models.efficientnet.EfficientNetFeatures):
@@ -79,7 +79,7 @@ def _cut_vit(backbone: str, extractor: TimmFeatureExtractor) -> TimmFeatureExtra
     layers = zip(extractor.layers, extractor.idx, strict=True)
     if unknown := [str(layer) for layer, index in layers if not 0 <= index < len(blocks)]:
         known = f"blocks.0 to blocks.{len(blocks) - 1}"
-        msg = f"{backbone} has no stages {', '.join(unknown)}; its descriptor_args.layers are {known}."
+        msg = f"{backbone} has no stages {', '.join(unknown)}; its layers are {known}."
         raise ValueError(msg)
     extractor.feature_extractor.blocks = blocks[: max(extractor.idx) + 1]
     return extractor
@@ -91,7 +91,7 @@ def backbone_state_dict(backbone: str, extractor: TimmFeatureExtractor, source: 
     if source == "bundled":
         if backbone != BUNDLED_BACKBONE:
             msg = (
-                f"No weights of {backbone} are bundled, only those of {BUNDLED_BACKBONE}; give descriptor_args.weights="
+                f"No weights of {backbone} are bundled, only those of {BUNDLED_BACKBONE}; give weights="
                 "'official' for timm's download or the path of a local file."
             )
             raise WeightsError(msg)
@@ -108,7 +108,7 @@ def backbone_state_dict(backbone: str, extractor: TimmFeatureExtractor, source: 
         try:
             state = timm.create_model(backbone, pretrained=True, **options).state_dict()
         except Exception as error:
-            cure = "give descriptor_args.weights the path of a local file or a backbone 'timm/local-dir:<folder>'"
+            cure = "give weights the path of a local file or a backbone 'timm/local-dir:<folder>'"
             msg = f"The weights of {backbone} could not be loaded from {source!r} ({error}); {cure}."
             raise WeightsError(msg) from error
     wanted = network.state_dict().keys()

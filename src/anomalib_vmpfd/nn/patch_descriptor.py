@@ -124,7 +124,7 @@ class PatchDescriptor(nn.Module):
         by_level = _by_level(layers)
         if grid is not None and len(by_level) > 1:
             msg = (
-                f"grid={grid} is of one level, but there are {len(by_level)}; give descriptor_args.layers as one list."
+                f"grid={grid} is of one level, but there are {len(by_level)}; give layers as one list."
             )
             raise ValueError(msg)
         self._stages = list(dict.fromkeys(stage for level in by_level for stage in level))
@@ -258,6 +258,6 @@ def _by_level(layers: Layers | None) -> list[list[str | int]]:
     flat = [each for each in layers or () if isinstance(each, (str, int))]
     levels = [list(each) for each in layers or () if not isinstance(each, (str, int))]
     if flat and levels:
-        msg = f"descriptor_args.layers={list(layers or ())} mixes stages and lists of stages; give one kind."
+        msg = f"layers={list(layers or ())} mixes stages and lists of stages; give one kind."
         raise ValueError(msg)
     return levels or [flat]

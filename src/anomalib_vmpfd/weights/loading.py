@@ -48,7 +48,7 @@ def load_pdn_state_dict(source: str, size: Literal["small", "medium"] = "small")
         raise WeightsError(msg)
     if source == "bundled":
         if size == "medium":
-            msg = "No pdn_medium is bundled; give descriptor_args.weights='official' or a path, or take pdn_small."
+            msg = "No pdn_medium is bundled; give weights='official' or a path, or take pdn_small."
             raise WeightsError(msg)
         state, origin = _read_bundled(BUNDLED_PDN), f"bundled file {BUNDLED_PDN}"
     elif source == "official":
