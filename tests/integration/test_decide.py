@@ -6,6 +6,7 @@
 import json
 import re
 import shutil
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -184,6 +185,24 @@ def test_a_recalibrated_checkpoint_describes_itself(other_light, folder, checkpo
     assert again.rates == {"image_fpr": (0.02, 0.02), "mask_fpr": (0.2, 0.2)}
     for before, after in again.thresholds.values():
         assert after == pytest.approx(before, abs=1e-6), "the same normals, the same thresholds"
+
+
+def test_after_a_recalibration_the_new_light_is_usual_and_the_old_one_is_not(
+    other_light, parts, checkpoint, tmp_path, caplog
+):
+    output = recalibrate(checkpoint, other_light, output=tmp_path / "new.ckpt").output
+    tiny.save(tmp_path / "new" / "1.png", 255 - tiny.texture(900))
+    tiny.save(tmp_path / "old" / "1.png", tiny.texture(900))
+    drift = {}
+    for model, light in product((checkpoint, output), ("new", "old")):
+        caplog.clear()
+        results = tmp_path / f"{model.stem}-{light}"
+        predict(tmp_path / light, model, results)
+        (row,) = rows(results)
+        drift[model, light] = row["drift"]
+        assert ("1 of 1 images differ in brightness" in caplog.text) == (row["drift"] > 1)
+    assert drift[checkpoint, "new"] > 1 > drift[checkpoint, "old"]
+    assert drift[output, "old"] > 1 > drift[output, "new"]
 
 
 def test_what_a_user_sets_on_a_model_is_kept_or_refused_when_a_checkpoint_is_loaded(folder, checkpoint, tmp_path):
