@@ -187,9 +187,7 @@ def test_a_recalibrated_checkpoint_describes_itself(other_light, folder, checkpo
         assert after == pytest.approx(before, abs=1e-6), "the same normals, the same thresholds"
 
 
-def test_after_a_recalibration_the_new_light_is_usual_and_the_old_one_is_not(
-    other_light, parts, checkpoint, tmp_path, caplog
-):
+def test_after_a_recalibration_the_new_light_is_usual_and_the_old_one_is_not(other_light, checkpoint, tmp_path, caplog):
     output = recalibrate(checkpoint, other_light, output=tmp_path / "new.ckpt").output
     tiny.save(tmp_path / "new" / "1.png", 255 - tiny.texture(900))
     tiny.save(tmp_path / "old" / "1.png", tiny.texture(900))
@@ -260,6 +258,25 @@ def test_nothing_outside_the_region_of_interest_is_seen(in_region, parts):
     assert not panels["tam"][..., 41:].any()
     # defects at 10 to 26 and 18 to 34 lie inside, the last one, at 34 to 50, hardly
     assert seen.pred_label[:2].all()
+
+
+def test_maps_take_their_scale_from_the_region_of_interest_alone(in_region, other_light, tmp_path):
+    """Of a recalibration, whose scores are those that the model gives: each inside pixel counts its nearest cell."""
+    output = recalibrate(in_region, other_light, output=tmp_path / "new.ckpt").output
+    model = VmpfdAd.load_from_checkpoint(output).eval()
+    images = torch.stack([decode_image(str(path)).float() / 255 for path in sorted(other_light.iterdir())])
+    with torch.inference_mode():
+        raw = model.model.score(model.pre_processor(images))
+    inside = model.pre_processor.region[0, 0].nonzero().numpy()
+    outside = 0
+    for name, branch in model.model.branches.items():
+        for each, scores in zip(branch.maps, raw[name], strict=True):
+            centres = [axis.first + axis.stride * np.arange(axis.cells) for axis in each.grid]
+            counted = {tuple(np.abs(c - p).argmin() for c, p in zip(centres, pixel, strict=True)) for pixel in inside}
+            values = np.stack([scores[:, line, column] for line, column in counted])
+            np.testing.assert_allclose(each.quantiles, np.quantile(values, (0.9, 0.995)), rtol=1e-4)
+            outside += scores[0].numel() - len(counted)
+    assert outside > 10
 
 
 def test_a_region_of_interest_goes_with_checkpoint_test_and_export(in_region, parts, tmp_path):

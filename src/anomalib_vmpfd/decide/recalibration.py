@@ -20,6 +20,7 @@ from anomalib_vmpfd.engine.deep_images import DeepCollate
 from anomalib_vmpfd.engine.image_errors import ImageError, refuse_deep_images, unreadable
 from anomalib_vmpfd.engine.normal_images import BATCH_SIZE
 from anomalib_vmpfd.engine.rebuild import KEY
+from anomalib_vmpfd.engine.region_of_interest import calibrate_inside
 from anomalib_vmpfd.registration import load_trained
 
 MIN_NORMALS = 20
@@ -161,6 +162,7 @@ def _calibrate(model: Any, batches: Iterator[Batch]) -> dict[str, tuple[int, int
             peaks.append(model.inside(prediction.anomaly_map).flatten(1).amax(1))
             yield prediction._replace(anomaly_map=model.inside(prediction.anomaly_map))
 
+    calibrate_inside(model.model, getattr(model.pre_processor, "region", None))
     post_processor.calibrate(predicted())
     model.drift.fit_statistics(torch.cat(statistics))
     return {

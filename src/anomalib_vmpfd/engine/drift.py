@@ -108,9 +108,9 @@ class DriftGuard(Callback):
         self._drifts.clear()
         if count := int((drifts > 1).sum()):
             logger.warning(
-                f"{count} of {len(drifts)} images differ in brightness, contrast or sharpness from the normal images that "
-                f"thresholds come from (drift up to {drifts.max():.1f}, 1 is the limit): thresholds may not hold for "
-                "them. Mend light and focus, calibrate on normal images like these, or train on them."
+                f"{count} of {len(drifts)} images differ in brightness, contrast or sharpness from the normal images "
+                f"that thresholds come from (drift up to {drifts.max():.1f}, 1 is the limit): thresholds may not hold "
+                "for them. Mend light and focus, calibrate on normal images like these, or train on them."
             )
 
     on_predict_end = on_test_end
