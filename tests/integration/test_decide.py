@@ -334,10 +334,17 @@ def test_a_window_makes_16_bit_images_what_they_are_in_8_bits(parts, tmp_path):
             loaded = VmpfdAd.load_from_checkpoint(checkpoint).eval()
             image = torch.from_numpy(np.asarray(Image.open(root / "bad" / "000.png")).astype(np.float32) / 65535)
             exported = loaded.to_onnx(tmp_path)
+            words = ["--ckpt_path", str(checkpoint), "--export", str(exported), "--data", str(root / "bad")]
+            assert main(["check-export", *words]) == 0
+            for judge in (checkpoint, exported):
+                words = ["--model", str(judge), "--data", str(root / "bad"), "--output", str(tmp_path / "tiles")]
+                assert main(["predict-tiles", *words]) == 0
+                in_tiles = [row["score"] for row in rows(tmp_path / "tiles")]
+                assert in_tiles == pytest.approx(seen["deep"].tolist(), abs=1e-3), "each is one tile"
     torch.testing.assert_close(seen["deep"], seen["shallow"], rtol=1e-3, atol=1e-3)
     assert seen["deep"].min() > 0.5
     session = onnxruntime.InferenceSession(exported)
     (score,) = session.run(["pred_score"], {session.get_inputs()[0].name: image.expand(1, 3, -1, -1).numpy()})
     assert score.item() == pytest.approx(float(seen["deep"][0]), abs=1e-3)
-    with pytest.raises(ImageError, match=r"8 bits a channel, but .* model sees 16-bit"):
+    with pytest.raises(ImageError, match=r"8 bits a channel, but .* model sees images of 16 bits"):
         predict(shallow / "bad", next((tmp_path / "deep-out").rglob("model.ckpt")), tmp_path / "wrong")
