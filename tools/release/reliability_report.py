@@ -9,7 +9,7 @@
 Every test there is a case. ``results/reliability/cases.csv`` has a row each: how often it was tried, how often it ended
 as it shall, what was said, and whether anything was lost. The tables of ``docs/reliability.md`` are made of it and of
 the other files of that folder. A run that is stopped goes on with the tries that are missing. With ``-k`` the rows of
-cases that were not selected stay as they are.
+groups of which no case was selected stay as they are.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def cases(report: Path) -> Iterator[Case]:
 
 
 def gather(reports: list[Path], kept: list[Case]) -> list[Case]:
-    """Join the tries to one row a case; earlier rows of other cases are kept."""
+    """Join the tries to one row a case; earlier rows of other groups are kept."""
     by_test: dict[str, list[Case]] = {}
     for report in reports:
         for case in cases(report):
@@ -88,8 +88,8 @@ def gather(reports: list[Path], kept: list[Case]) -> list[Case]:
             "message": (bad or tries)[0]["message"],
             "nothing_lost": lost,
         })
-    tried = {(row["group"], row["case"]) for row in rows}
-    rows += [row for row in kept if (row["group"], row["case"]) not in tried]
+    tried = {row["group"] for row in rows}
+    rows += [row for row in kept if row["group"] not in tried]
     order = list(dict.fromkeys(GROUPS.values()))
     return sorted(rows, key=lambda row: order.index(row["group"]))
 
