@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from anomalib.data.utils.image import get_image_filenames_from_dir, read_image
 
-from anomalib_vmpfd.engine.deep_images import read_deep
+from anomalib_vmpfd.engine.deep_images import WHITE, read_deep
 from anomalib_vmpfd.engine.image_errors import refuse_deep_images
 from anomalib_vmpfd.files import write_atomically
 
@@ -116,7 +116,7 @@ def _with_opencv(path: Path, deep: bool) -> np.ndarray:
     if image is None:
         msg = f"OpenCV cannot read {path}; convert it, or leave it out."
         raise ValueError(msg)
-    return np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1), dtype=np.float32) / np.iinfo(image.dtype).max
+    return np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1), dtype=np.float32) / (WHITE if deep else 255)
 
 
 READERS: dict[str, Callable[[Path, bool], np.ndarray]] = {"Pillow": _with_pillow, "OpenCV": _with_opencv}
