@@ -1,7 +1,7 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Peak memory and seconds of exports, of anomalib's models and of a large image in tiles, each in a process of its own.
+"""Peak memory and seconds of exports and of anomalib's models, each in a process of its own.
 
     python perf/memory.py
 
@@ -14,8 +14,6 @@ what       how
 =========  ===========================================================================================================
 exports    ``VmpfdAd`` of defaults with drawn prototypes and components, which cost as much as learnt ones
 peers      a model of ``peers.py`` is built and answers one image of 256 x 256 pixels
-tiles      ``anomalib-vmpfd predict-tiles`` on a generated image of 4,000 x 3,000 pixels with a scratch of 6 pixels, by
-           a model of 512 prototypes that was trained on tiles of another one; ``found``: the map's peak is the scratch
 =========  ===========================================================================================================
 """
 
@@ -28,19 +26,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from anomalib.data import Folder
-from anomalib.engine import Engine
 from peers import BUILDERS, SIDE
-from PIL import Image
 
 from anomalib_vmpfd import VmpfdAd
 from anomalib_vmpfd.benchmark.run.environment import describe
 
 ROOT = Path(__file__).parents[1]
-TILE = 256
-SCRATCH = (slice(1500, 1506), slice(2000, 2160))
 RUN = """
 import sys
 import numpy as np
@@ -76,9 +68,9 @@ def measured(command: list[str]) -> dict[str, float]:
     return {"peak_mb": round(int(seen.stdout) / 1024), "seconds": round(time.perf_counter() - start, 1)}
 
 
-def row(what: str, image_size: int, runtime: str, figures: dict[str, float], found: bool | str = "") -> dict[str, Any]:
+def row(what: str, image_size: int, runtime: str, figures: dict[str, float]) -> dict[str, Any]:
     """One line of the table, printed as it comes."""
-    line = {"what": what, "image_size": image_size, "runtime": runtime, **figures, "found": found}
+    line = {"what": what, "image_size": image_size, "runtime": runtime, **figures}
     print(*line.values(), sep="\t", flush=True)
     return line
 
@@ -105,45 +97,6 @@ def exports(sides: list[int], folder: Path, threads: int) -> list[dict[str, Any]
     return rows
 
 
-def texture(seed: int, height: int, width: int) -> np.ndarray:
-    """Brushed metal, uint8 ``(H, W, 3)``."""
-    generator = np.random.default_rng(seed)
-    lines = generator.normal(0, 8, (height, 1, 1)) + generator.normal(0, 4, (height, width, 1))
-    return (128 + lines + generator.normal(0, 2, (height, width, 3))).clip(0, 255).astype(np.uint8)
-
-
-def tiles(folder: Path) -> list[dict[str, Any]]:
-    """Row of a large image with a scratch, by a checkpoint and by its ONNX export."""
-    for index in range(2):
-        (folder / "large").mkdir(parents=True, exist_ok=True)
-        Image.fromarray(texture(index, 2 * TILE, 4 * TILE)).save(folder / "large" / f"{index}.png")
-    own = [sys.executable, "-c", "import sys; from anomalib_vmpfd.cli import main; sys.exit(main())"]
-    cut = ["tile", "--data", str(folder / "large"), "--output", str(folder / "tiles" / "good")]
-    subprocess.run([*own, *cut], check=True)  # noqa: S603
-    splits = {"val_split_mode": "none", "test_split_mode": "none"}
-    data = Folder("tiles", normal_dir="good", root=folder / "tiles", num_workers=0, **splits)
-    engine = Engine(default_root_dir=folder, accelerator="cpu", logger=False, limit_val_batches=0)
-    model = VmpfdAd(image_size=(TILE, TILE), density_args={"num_components": 512}, visualizer=False)
-    engine.fit(model, datamodule=data)
-    checkpoint = Path(engine.trainer.checkpoint_callback.best_model_path)
-    image = texture(9, 3000, 4000)
-    image[SCRATCH] = 200
-    (folder / "parts").mkdir()
-    Image.fromarray(image).save(folder / "parts" / "scratched.png")
-    rows = []
-    for runtime, path in (("torch", checkpoint), ("onnxruntime", model.to_onnx(folder))):
-        out = folder / runtime
-        arguments = ["--model", str(path), "--data", str(folder / "parts"), "--output", str(out)]
-        figures = measured([*own, "predict-tiles", *arguments])
-        anomaly_map = np.load(out / "scratched.npy", mmap_mode="r")
-        line, column = np.unravel_index(anomaly_map.argmax(), anomaly_map.shape)
-        found = all(
-            part.start - 8 <= place < part.stop + 8 for part, place in zip(SCRATCH, (line, column), strict=True)
-        )
-        rows.append(row(f"4,000 x 3,000 in tiles of {TILE}", TILE, runtime, figures, found))
-    return rows
-
-
 def main() -> None:
     """Measure and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -151,7 +104,6 @@ def main() -> None:
         "--sides", nargs="*", type=int, default=[256, 1024], help="image sizes of exports (%(default)s)"
     )
     parser.add_argument("--peers", nargs="*", choices=BUILDERS, default=list(BUILDERS))
-    parser.add_argument("--no-tiles", action="store_true", help="leave the large image out")
     parser.add_argument("--threads", type=int, default=1, help="threads of a runtime (%(default)s)")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "speed" / "memory.csv")
     arguments = parser.parse_args()
@@ -160,7 +112,6 @@ def main() -> None:
         for peer in arguments.peers:
             command = [sys.executable, str(ROOT / "perf" / "peers.py"), peer, str(arguments.threads)]
             rows.append(row(peer, SIDE, "torch", measured(command)))
-        rows += [] if arguments.no_tiles else tiles(Path(name) / "tiles")
     machine = describe(torch.device("cpu"))
     conditions = {"threads": arguments.threads} | {key: machine[key] for key in ("device_name", "commit", "date")}
     arguments.output.parent.mkdir(parents=True, exist_ok=True)

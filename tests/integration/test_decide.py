@@ -6,6 +6,7 @@
 import json
 import re
 import shutil
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -186,6 +187,22 @@ def test_a_recalibrated_checkpoint_describes_itself(other_light, folder, checkpo
         assert after == pytest.approx(before, abs=1e-6), "the same normals, the same thresholds"
 
 
+def test_after_a_recalibration_the_new_light_is_usual_and_the_old_one_is_not(other_light, checkpoint, tmp_path, caplog):
+    output = recalibrate(checkpoint, other_light, output=tmp_path / "new.ckpt").output
+    tiny.save(tmp_path / "new" / "1.png", 255 - tiny.texture(900))
+    tiny.save(tmp_path / "old" / "1.png", tiny.texture(900))
+    drift = {}
+    for model, light in product((checkpoint, output), ("new", "old")):
+        caplog.clear()
+        results = tmp_path / f"{model.stem}-{light}"
+        predict(tmp_path / light, model, results)
+        (row,) = rows(results)
+        drift[model, light] = row["drift"]
+        assert ("1 of 1 images differ in brightness" in caplog.text) == (row["drift"] > 1)
+    assert drift[checkpoint, "new"] > 1 > drift[checkpoint, "old"]
+    assert drift[output, "old"] > 1 > drift[output, "new"]
+
+
 def test_what_a_user_sets_on_a_model_is_kept_or_refused_when_a_checkpoint_is_loaded(folder, checkpoint, tmp_path):
     model = VmpfdAd(visualizer=False)
     model.post_processor.image_sensitivity = 0.9
@@ -243,6 +260,25 @@ def test_nothing_outside_the_region_of_interest_is_seen(in_region, parts):
     assert seen.pred_label[:2].all()
 
 
+def test_maps_take_their_scale_from_the_region_of_interest_alone(in_region, other_light, tmp_path):
+    """Of a recalibration, whose scores are those that the model gives: each inside pixel counts its nearest cell."""
+    output = recalibrate(in_region, other_light, output=tmp_path / "new.ckpt").output
+    model = VmpfdAd.load_from_checkpoint(output).eval()
+    images = torch.stack([decode_image(str(path)).float() / 255 for path in sorted(other_light.iterdir())])
+    with torch.inference_mode():
+        raw = model.model.score(model.pre_processor(images))
+    inside = model.pre_processor.region[0, 0].nonzero().numpy()
+    outside = 0
+    for name, branch in model.model.branches.items():
+        for each, scores in zip(branch.maps, raw[name], strict=True):
+            centres = [axis.first + axis.stride * np.arange(axis.cells) for axis in each.grid]
+            counted = {tuple(np.abs(c - p).argmin() for c, p in zip(centres, pixel, strict=True)) for pixel in inside}
+            values = np.stack([scores[:, line, column] for line, column in counted])
+            np.testing.assert_allclose(each.quantiles, np.quantile(values, (0.9, 0.995)), rtol=1e-4)
+            outside += scores[0].numel() - len(counted)
+    assert outside > 10
+
+
 def test_a_region_of_interest_goes_with_checkpoint_test_and_export(in_region, parts, tmp_path):
     model, runner = VmpfdAd(visualizer=False), tiny.engine(tmp_path)
     data = tiny.data(parts)
@@ -298,10 +334,17 @@ def test_a_window_makes_16_bit_images_what_they_are_in_8_bits(parts, tmp_path):
             loaded = VmpfdAd.load_from_checkpoint(checkpoint).eval()
             image = torch.from_numpy(np.asarray(Image.open(root / "bad" / "000.png")).astype(np.float32) / 65535)
             exported = loaded.to_onnx(tmp_path)
+            words = ["--ckpt_path", str(checkpoint), "--export", str(exported), "--data", str(root / "bad")]
+            assert main(["check-export", *words]) == 0
+            for judge in (checkpoint, exported):
+                words = ["--model", str(judge), "--data", str(root / "bad"), "--output", str(tmp_path / "tiles")]
+                assert main(["predict-tiles", *words]) == 0
+                in_tiles = [row["score"] for row in rows(tmp_path / "tiles")]
+                assert in_tiles == pytest.approx(seen["deep"].tolist(), abs=1e-3), "each is one tile"
     torch.testing.assert_close(seen["deep"], seen["shallow"], rtol=1e-3, atol=1e-3)
     assert seen["deep"].min() > 0.5
     session = onnxruntime.InferenceSession(exported)
     (score,) = session.run(["pred_score"], {session.get_inputs()[0].name: image.expand(1, 3, -1, -1).numpy()})
     assert score.item() == pytest.approx(float(seen["deep"][0]), abs=1e-3)
-    with pytest.raises(ImageError, match=r"8 bits a channel, but .* model sees 16-bit"):
+    with pytest.raises(ImageError, match=r"8 bits a channel, but .* model sees images of 16 bits"):
         predict(shallow / "bad", next((tmp_path / "deep-out").rglob("model.ckpt")), tmp_path / "wrong")

@@ -12,7 +12,7 @@ import torch
 
 import tiny
 from anomalib_vmpfd.cli import main
-from anomalib_vmpfd.engine.deep_images import read_deep
+from anomalib_vmpfd.engine.deep_images import parse_window, read_deep
 from anomalib_vmpfd.engine.image_errors import ImageError
 from anomalib_vmpfd.engine.region_of_interest import RegionError, read_region
 
@@ -73,10 +73,64 @@ def test_a_calibration_that_cannot_be_made_says_why(kind, normals, trained, tmp_
     words = prepare(normals, checkpoint)
     before = set(tmp_path.rglob("*.ckpt")), checkpoint.read_bytes()
     assert main(["calibrate", *map(str, words)]) == 2
-    said = capsys.readouterr().err
+    said = "".join(capsys.readouterr().err.partition("anomalib-vmpfd calibrate: ")[1:])  # after its progress
     assert re.search(message, said)
     assert (set(tmp_path.rglob("*.ckpt")), checkpoint.read_bytes()) == before
     case(kind, "one error names it and the cure; no checkpoint is written", said.replace(str(tmp_path), ""), "yes")
+
+
+def cut_short(normals) -> None:
+    path = normals / "003.png"
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+COMMANDS = {
+    "export to check that is not there": (
+        ["check-export", "--ckpt_path", "CHECKPOINT", "--export", "gone.onnx", "--data", "NORMALS"],
+        None,
+        r"no export gone\.onnx; write one",
+    ),
+    "checkpoint as the export to check": (
+        ["check-export", "--ckpt_path", "CHECKPOINT", "--export", "CHECKPOINT", "--data", "NORMALS"],
+        None,
+        r"neither the \.onnx file nor the \.xml file",
+    ),
+    "overlap of a whole tile": (
+        ["predict-tiles", "--model", "CHECKPOINT", "--data", "NORMALS", "--output", "OUT", "--overlap", "64"],
+        None,
+        "overlap=64 must be from 0 to less than the 64 pixels of a tile",
+    ),
+    "16-bit image in tiles": (
+        ["predict-tiles", "--model", "CHECKPOINT", "--data", "NORMALS", "--output", "OUT"],
+        lambda normals: tiny.save(normals / "deep.png", DEEP),
+        r"deep\.png: more than 8 bits .*window",
+    ),
+    "truncated image in tiles": (
+        ["predict-tiles", "--model", "CHECKPOINT", "--data", "NORMALS", "--output", "OUT"],
+        cut_short,
+        r"003\.png cannot be read \(.*\)\. Replace or remove it",
+    ),
+    "truncated image to cut into tiles": (
+        ["tile", "--data", "NORMALS", "--output", "OUT", "--size", "[64,64]"],
+        cut_short,
+        r"003\.png cannot be read \(.*\)\. Replace or remove it",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", COMMANDS)
+def test_a_command_that_cannot_go_on_says_why_in_one_line(kind, normals, trained, tmp_path, capsys, case):
+    words, spoil, message = COMMANDS[kind]
+    if spoil:
+        spoil(normals)
+    places = {"CHECKPOINT": trained[1], "NORMALS": normals, "OUT": tmp_path / "out"}
+    assert main([str(places.get(word, word)) for word in words]) == 2
+    said = capsys.readouterr().err
+    assert re.search(message, said)
+    assert said.count("\n") == 1
+    case(
+        kind, "one error names it and the cure", said.replace(str(tmp_path), "").replace(str(trained[1]), "model.ckpt")
+    )
 
 
 REGIONS = {
@@ -97,6 +151,12 @@ def test_a_region_of_interest_that_cannot_be_used_is_named(kind, tmp_path, case)
     with pytest.raises(RegionError, match=rf"roi\.png.*{message}") as error:
         read_region(tmp_path / "roi.png", (64, 64))
     case(kind, "one error names file and cure", str(error.value).replace(str(tmp_path), ""))
+
+
+def test_a_window_that_is_none_is_refused(case):
+    with pytest.raises(ValueError, match=r"window='9000,100' must be two grey values from 0 to 65535") as error:
+        parse_window("9000,100")
+    case("window whose ends are exchanged", "one error names it and the cure", str(error.value))
 
 
 def test_an_8_bit_image_for_a_model_of_16_bits_is_named(tmp_path, case):

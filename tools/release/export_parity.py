@@ -53,7 +53,7 @@ Images = list[np.ndarray]
 
 def read(files: list[Path], reader: str, size: tuple[int, int] | None) -> Images:
     """Images in [0, 1], ``(3, H, W)``, resized where a size is given."""
-    images = [READERS[reader](path) for path in files]
+    images = [READERS[reader](path, deep=False) for path in files]
     if size is None:
         return images
     return [

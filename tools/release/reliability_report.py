@@ -8,7 +8,8 @@
 
 Every test there is a case. ``results/reliability/cases.csv`` has a row each: how often it was tried, how often it ended
 as it shall, what was said, and whether anything was lost. The tables of ``docs/reliability.md`` are made of it and of
-the other files of that folder. A run that is stopped goes on with the tries that are missing.
+the other files of that folder. A run that is stopped goes on with the tries that are missing. With ``-k`` the rows of
+groups of which no case was selected stay as they are.
 """
 
 import argparse
@@ -26,6 +27,8 @@ COLUMNS = ("group", "case", "shall", "tries", "as_it_shall", "outcome", "message
 GROUPS = {
     "test_inputs": "Bad input",
     "test_numbers": "Numbers",
+    "test_decisions": "Decisions at the line",
+    "test_prediction_faults": "Decisions at the line",
     "test_hostile": "Files from a stranger",
     "test_fuzz_corpus": "Files from a stranger",
     "test_training_faults": "Faults in training",
@@ -66,27 +69,29 @@ def cases(report: Path) -> Iterator[Case]:
         yield case
 
 
-def gather(reports: list[Path]) -> list[dict[str, object]]:
-    """Join the tries to one row a case."""
+def gather(reports: list[Path], kept: list[Case]) -> list[Case]:
+    """Join the tries to one row a case; earlier rows of other groups are kept."""
     by_test: dict[str, list[Case]] = {}
     for report in reports:
         for case in cases(report):
             by_test.setdefault(case["test"], []).append(case)
-    rows: list[dict[str, object]] = []
+    rows: list[Case] = []
     for tries in by_test.values():
         good, bad = [case for case in tries if case["ok"]], [case for case in tries if not case["ok"]]
         first = (good or tries)[0]
         lost = "" if not first["nothing_lost"] else "no" if bad else first["nothing_lost"]
         rows.append({
             **{name: first[name] for name in ("group", "case", "shall")},
-            "tries": len(tries),
-            "as_it_shall": len(good),
+            "tries": str(len(tries)),
+            "as_it_shall": str(len(good)),
             "outcome": "as it shall" if not bad else f"otherwise {len(bad)} times",
             "message": (bad or tries)[0]["message"],
             "nothing_lost": lost,
         })
+    tried = {row["group"] for row in rows}
+    rows += [row for row in kept if row["group"] not in tried]
     order = list(dict.fromkeys(GROUPS.values()))
-    return sorted(rows, key=lambda row: order.index(str(row["group"])))
+    return sorted(rows, key=lambda row: order.index(row["group"]))
 
 
 def read(name: str) -> list[dict[str, str]]:
@@ -180,13 +185,13 @@ def main() -> None:
             report = tries / f"{index}.xml"
             if not report.is_file():
                 run_once(report, arguments.k)
-        rows = gather(sorted(tries.glob("*.xml")))
+        rows = gather(sorted(tries.glob("*.xml")), read("cases.csv") if arguments.k else [])
         with (RESULTS / "cases.csv").open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
         otherwise = [row["case"] for row in rows if row["tries"] != row["as_it_shall"]]
-        print(f"{len(rows)} cases, not as they shall: {', '.join(map(str, otherwise)) or 'none'}")
+        print(f"{len(rows)} cases, not as they shall: {', '.join(otherwise) or 'none'}")
     write_page()
 
 

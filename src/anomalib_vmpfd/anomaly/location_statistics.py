@@ -14,7 +14,8 @@ class LocationStatistics(nn.Module):
 
     Corners, edges and other high-variance locations would raise alarms on normals otherwise. Both statistics are shrunk
     towards those of the whole map, so that a few images suffice. Standard deviations below the median are raised to
-    it: the noise of a flat background must not turn into alarms.
+    it: the noise of a flat background must not turn into alarms. Cells outside of a region of interest take no part,
+    and their scores become minus infinity, so that none is ever the largest.
 
     Args:
         shape (tuple[int, int]): Number of cells ``(h, w)``.
@@ -35,35 +36,39 @@ class LocationStatistics(nn.Module):
         return (scores.float() - self.mean) / self.std
 
     @torch.no_grad()
-    def fit(self, scores: Tensor) -> Tensor:
+    def fit(self, scores: Tensor, inside: Tensor | None = None) -> Tensor:
         """Learn mean and standard deviation.
 
         Args:
             scores (Tensor): Scores of normal images, ``(N, h, w)``.
+            inside (Tensor | None): Cells of the region of interest, boolean, ``(h, w)``. Defaults to ``None``: all.
 
         Returns:
             Tensor: These scores, each image standardised by the statistics of the others (leave one image out):
             thresholds from scores that an image had a part in would let too many new normals through.
         """
+        inside = torch.ones_like(scores[0], dtype=torch.bool) if inside is None else inside
         exact = scores.double()
         first, second = exact.sum(0), exact.square().sum(0)
-        mean, std = _mean_and_std(first, second, len(scores), self.prior)
+        mean, std = _mean_and_std(first, second, len(scores), self.prior, inside)
         self.mean.copy_(mean)
         self.std.copy_(std)
         if len(scores) == 1:
             return self(scores)
         left_out = []
         for image in exact:
-            mean, std = _mean_and_std(first - image, second - image.square(), len(scores) - 1, self.prior)
+            mean, std = _mean_and_std(first - image, second - image.square(), len(scores) - 1, self.prior, inside)
             left_out.append(((image - mean) / std).float())
         return torch.stack(left_out)
 
 
-def _mean_and_std(first: Tensor, second: Tensor, images: int, prior: float) -> tuple[Tensor, Tensor]:
+def _mean_and_std(first: Tensor, second: Tensor, images: int, prior: float, inside: Tensor) -> tuple[Tensor, Tensor]:
     """Shrunk mean and standard deviation of every location, ``(h, w)`` each, from sums of scores and of squares."""
     weight = images / (images + prior)
     mean, square = first / images, second / images
     variance = (square - mean.square()).clamp_min(0)
-    whole = (square.mean() - mean.mean().square()).clamp_min(0)
+    whole_mean = mean[inside].mean()
+    whole = (square[inside].mean() - whole_mean.square()).clamp_min(0)
     std = (weight * variance + (1 - weight) * whole).sqrt()
-    return weight * mean + (1 - weight) * mean.mean(), std.clamp_min(std.median().clamp_min(1e-6))
+    shrunk = weight * mean + (1 - weight) * whole_mean
+    return shrunk.masked_fill(~inside, torch.inf), std.clamp_min(std[inside].median().clamp_min(1e-6))

@@ -35,6 +35,7 @@ class RawMap(nn.Module):
 
     quantiles: Tensor
     maximum: Tensor
+    region: Tensor | None
 
     def __init__(
         self,
@@ -50,11 +51,18 @@ class RawMap(nn.Module):
         self.weight = weight
         self.in_image_score = in_image_score
         self.quantiles_of = quantiles_of
+        self.grid = grid
         self.to_pixels = Resample(grid, pixel_grid(image_size), smoothing)
         self.locations = LocationStatistics(grid.shape, location_prior)
         # until they are calibrated, maps and maxima keep their own scale
         self.register_buffer("quantiles", torch.tensor([0.0, 1.0]))
         self.register_buffer("maximum", torch.tensor([0.0, 1.0]))
+        # the pre-processor keeps it; here it is for calibrations alone
+        self.register_buffer("region", None, persistent=False)
+
+    def look_at(self, region: Tensor | None) -> None:
+        """Take the scales of later calibrations from pixels of a region ``(H, W)`` alone, boolean; ``None``: all."""
+        self.region = region
 
     def anomaly_map(self, scores: Tensor) -> Tensor:
         """Map ``(B, 1, H, W)`` of scores ``(B, h, w)``, with 0 and 1 at both quantiles of normals, equation 14."""
@@ -81,11 +89,13 @@ class RawMap(nn.Module):
             Tensor: Image scores of these images as if they were new, ``(N,)``.
         """
         of_pixels = self.quantiles_of == "pixels"
+        region = None if self.region is None else self.region.to(scores.device)
+        cells = None if region is None else self.grid.covering(region)
         per_image = self.to_pixels.cells if of_pixels else scores[0].numel()
         step = max(1, len(scores) * per_image // QUANTILE_CELLS)
-        values = self.to_pixels(scores[::step].float()) if of_pixels else scores[::step]
-        self.quantiles.copy_(quantiles([values], map_quantiles))
-        left_out = self.locations.fit(scores if learnt is None else learnt)
+        values, inside = (self.to_pixels(scores[::step].float()), region) if of_pixels else (scores[::step], cells)
+        self.quantiles.copy_(quantiles([values if inside is None else values[:, inside]], map_quantiles))
+        left_out = self.locations.fit(scores if learnt is None else learnt, cells)
         maxima = (left_out if learnt is None else self.locations(scores)).amax((1, 2))
         mean, std = maxima.mean(), maxima.std(unbiased=False)
         self.maximum.copy_(torch.stack([mean, torch.where(std > 0, std, torch.ones_like(std))]))

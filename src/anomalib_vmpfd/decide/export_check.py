@@ -11,9 +11,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import cv2
 import numpy as np
 from anomalib.data.utils.image import get_image_filenames_from_dir, read_image
 
+from anomalib_vmpfd.engine.deep_images import WHITE, read_deep
+from anomalib_vmpfd.engine.image_errors import refuse_deep_images
 from anomalib_vmpfd.files import write_atomically
 
 from .command import run_command
@@ -66,6 +69,8 @@ def check_export(
     exported = Exported(export, precision)
     files = get_image_filenames_from_dir(data)
     checkpoint = Checkpoint(ckpt_path)
+    if not checkpoint.reads_deep:
+        refuse_deep_images(files)
     rows = [_compared(path, checkpoint, exported) for path in files]
     report = {
         "checkpoint": str(ckpt_path),
@@ -101,31 +106,29 @@ def summary(report: dict[str, Any]) -> str:
     return "\n".join([*lines, f"checkpoint: {report['latency_ms_median']['checkpoint']:.0f} ms an image", ""])
 
 
-def _with_pillow(path: Path) -> np.ndarray:
-    return read_image(path, as_tensor=True).numpy()
+def _with_pillow(path: Path, deep: bool) -> np.ndarray:
+    return (read_deep(path) if deep else read_image(path, as_tensor=True)).numpy()
 
 
-def _with_opencv(path: Path) -> np.ndarray:
-    import cv2
-
+def _with_opencv(path: Path, deep: bool) -> np.ndarray:
     # imread cannot open names that are not ASCII on every system
-    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR | (cv2.IMREAD_ANYDEPTH if deep else 0))
     if image is None:
         msg = f"OpenCV cannot read {path}; convert it, or leave it out."
         raise ValueError(msg)
-    return np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1), dtype=np.float32) / 255
+    return np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1), dtype=np.float32) / (WHITE if deep else 255)
 
 
-READERS: dict[str, Callable[[Path], np.ndarray]] = {"Pillow": _with_pillow, "OpenCV": _with_opencv}
+READERS: dict[str, Callable[[Path, bool], np.ndarray]] = {"Pillow": _with_pillow, "OpenCV": _with_opencv}
 
 
 def _compared(path: Path, checkpoint: Checkpoint, exported: Exported) -> dict[str, Any]:
     """Row of one image."""
-    expected, milliseconds = _timed(checkpoint, READERS["Pillow"](path))
+    expected, milliseconds = _timed(checkpoint, READERS["Pillow"](path, checkpoint.reads_deep))
     row: dict[str, Any] = {"path": str(path), "checkpoint": _plain(expected, milliseconds)}
     spread = float(np.ptp(expected.anomaly_map)) or 1.0
     for name, read in READERS.items():
-        answer, milliseconds = _timed(exported, read(path))
+        answer, milliseconds = _timed(exported, read(path, checkpoint.reads_deep))
         difference = float(np.abs(answer.anomaly_map - expected.anomaly_map).max()) / spread
         row[name] = {**_plain(answer, milliseconds), "map_difference": difference}
     return row

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Thresholds, quantiles and location statistics of a checkpoint anew, from normal images of the line."""
+"""Thresholds, quantiles, location and drift statistics of a checkpoint anew, from normal images of the line."""
 
 import math
 from collections.abc import Iterator
@@ -20,6 +20,7 @@ from anomalib_vmpfd.engine.deep_images import DeepCollate
 from anomalib_vmpfd.engine.image_errors import ImageError, refuse_deep_images, unreadable
 from anomalib_vmpfd.engine.normal_images import BATCH_SIZE
 from anomalib_vmpfd.engine.rebuild import KEY
+from anomalib_vmpfd.engine.region_of_interest import calibrate_inside
 from anomalib_vmpfd.registration import load_trained
 
 MIN_NORMALS = 20
@@ -52,7 +53,7 @@ def recalibrate(
     mask_fpr: float | None = None,
     output: Path | None = None,
 ) -> Recalibration:
-    """Write a checkpoint whose scales and thresholds are those of other normal images; nothing is trained.
+    """Write a checkpoint whose scales, thresholds and drift are those of other normal images; nothing is trained.
 
     The images must be new to the model: scores of those that it learnt are too low.
 
@@ -144,11 +145,12 @@ def _calibrate(model: Any, batches: Iterator[Batch]) -> dict[str, tuple[int, int
     """Calibrate a model in place; alarms among these images before and after."""
     post_processor = model.post_processor
     old: list[InferenceBatch] = []
-    scores, peaks = [], []
+    scores, peaks, statistics = [], [], []
 
     def observed() -> Iterator[Any]:
         for batch in batches:
             batch.image = model.pre_processor(batch.image) if model.pre_processor else batch.image
+            statistics.append(model.drift.statistics(batch.image))
             seen = model.model(batch.image)
             judged = post_processor(seen._replace(anomaly_map=model.inside(seen.anomaly_map)))
             old.append(judged._replace(anomaly_map=None, pred_mask=judged.pred_mask.flatten(1).any(1)))
@@ -160,7 +162,9 @@ def _calibrate(model: Any, batches: Iterator[Batch]) -> dict[str, tuple[int, int
             peaks.append(model.inside(prediction.anomaly_map).flatten(1).amax(1))
             yield prediction._replace(anomaly_map=model.inside(prediction.anomaly_map))
 
+    calibrate_inside(model.model, getattr(model.pre_processor, "region", None))
     post_processor.calibrate(predicted())
+    model.drift.fit_statistics(torch.cat(statistics))
     return {
         "image": (
             int(sum(judged.pred_label.sum() for judged in old)),

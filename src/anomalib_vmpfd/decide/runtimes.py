@@ -45,6 +45,7 @@ class Exported:
         precision (str): What it computes in.
         image_size (tuple[int, int] | None): Height and width in pixels that the model resizes images to, where the
             export says it.
+        reads_deep (bool): Whether it sees images of 16 bits through a window.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -85,7 +86,9 @@ class Exported:
         else:
             msg = f"{path} is neither the .onnx file nor the .xml file of an export."
             raise ValueError(msg)
-        self.image_size: tuple[int, int] | None = json.loads(written).get("image_size")
+        described = json.loads(written)
+        self.image_size: tuple[int, int] | None = described.get("image_size")
+        self.reads_deep = described.get("arguments", {}).get("window") is not None
         if missing := sorted(set(OUTPUTS) - set(names)):
             msg = f"{path} has no output {', '.join(missing)}; export it again with its thresholds and its map."
             raise ValueError(msg)
@@ -113,6 +116,7 @@ class Checkpoint:
     Attributes:
         model (AnomalibModule): The model.
         image_size (tuple[int, int] | None): Height and width in pixels that it resizes images to.
+        reads_deep (bool): Whether it sees images of 16 bits through a window.
 
     Raises:
         ValueError: If it is of no model of this package.
@@ -121,6 +125,7 @@ class Checkpoint:
     def __init__(self, path: Path) -> None:
         self.model = load_trained(path)
         self.image_size: tuple[int, int] | None = self.model.input_size
+        self.reads_deep = getattr(self.model.pre_processor, "reads_deep", False)
 
     @torch.inference_mode()
     def __call__(self, image: np.ndarray) -> Answer:

@@ -67,7 +67,7 @@ def predict_in_tiles(predict: Predict, image: np.ndarray, tile: tuple[int, int],
     Args:
         predict (Predict): Answers to a tile in [0, 1], float32, ``(3, h, w)``, with a map of as many pixels: a model
             of that image size, or an export of it.
-        image (np.ndarray): RGB, 8 bits, ``(H, W, 3)``.
+        image (np.ndarray): RGB, 8 or 16 bits, ``(H, W, 3)``.
         tile (tuple[int, int]): Height and width of a tile in pixels.
         overlap (int): Pixels that neighbouring tiles share. In them the map goes over from one tile to the next.
 
@@ -82,7 +82,7 @@ def predict_in_tiles(predict: Predict, image: np.ndarray, tile: tuple[int, int],
     scores, labels = [], []
     rows, columns = (_weights(size, side, overlap) for size, side in zip(total.shape, tile, strict=True))
     for (top, left), pixels in cut(image, tile, overlap):
-        seen = predict(np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32) / 255)
+        seen = predict(np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32) / np.iinfo(image.dtype).max)
         if seen.anomaly_map.shape != tuple(tile):
             msg = f"Tiles have {tile[0]} x {tile[1]} pixels, their map {' x '.join(map(str, seen.anomaly_map.shape))}."
             raise ValueError(msg)

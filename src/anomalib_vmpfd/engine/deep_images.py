@@ -1,12 +1,13 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Greyscale images of 16 bits, seen through a window of grey values."""
+"""Images of 16 bits, seen through a window of grey values."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from anomalib.data import Batch, ImageItem
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import functional as F  # noqa: N812
 
-from .image_errors import ImageError, is_deep
+from .image_errors import ImageError, is_deep, is_deep_colour
 from .learnt_data import Restricted
 
 WHITE = 65535
@@ -58,9 +59,9 @@ def window_of(window: Window, paths: Sequence[str]) -> Tensor:
     if percentiles:
         seen = []
         for path in paths:
-            values = read_deep(path)[0].flatten()
-            seen.append(values[:: max(1, len(values) // PIXELS_AN_IMAGE)].numpy())
-        low, high = np.percentile(np.concatenate(seen), [low, high]) * WHITE
+            values = _grey_values(path).ravel()
+            seen.append(values[:: max(1, len(values) // PIXELS_AN_IMAGE)])
+        low, high = np.percentile(np.concatenate(seen), [low, high])
         if low >= high:
             msg = f"window={window!r}: both percentiles of the training images are the grey value {low:g}."
             raise ValueError(msg)
@@ -74,16 +75,28 @@ def read_deep(path: str | Path) -> Tensor:
         ImageError: If it has 8 bits, or more than 16.
     """
     if not is_deep(path):
-        msg = (
-            f"{path}: 8 bits a channel, but the model sees 16-bit greyscale images through a window; give such images."
-        )
+        msg = f"{path}: 8 bits a channel, but the model sees images of 16 bits through a window; give such images."
         raise ImageError(msg)
+    values = torch.from_numpy(_grey_values(path) / WHITE)
+    return values.movedim(-1, 0) if values.ndim == 3 else values.expand(3, -1, -1)
+
+
+def _grey_values(path: str | Path) -> np.ndarray:
+    """Grey values of an image of 16 bits, float32, ``(H, W)`` or, of one in colour, ``(H, W, 3)``."""
+    if is_deep_colour(path):
+        # as Pillow reads other images: no alpha, not turned
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+        image = cv2.imdecode(np.fromfile(path, np.uint8), flags)
+        if image is None or image.dtype != np.uint16:
+            msg = f"{path}: 16 bits a channel that OpenCV cannot read; write it as PNG or TIFF."
+            raise ImageError(msg)
+        return image[..., ::-1].astype(np.float32)
     with Image.open(path) as image:
         values = np.asarray(image).astype(np.float32)
     if values.min() < 0 or values.max() > WHITE:
         msg = f"{path}: grey values from {values.min():g} to {values.max():g} do not fit into 16 bits; convert it."
         raise ImageError(msg)
-    return torch.from_numpy(values / WHITE).expand(3, -1, -1)
+    return values
 
 
 class DeepCollate:

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Drift of the images: whether brightness, contrast and sharpness are still those of training."""
+"""Drift of the images: whether brightness, contrast and sharpness are still those that thresholds come from."""
 
 import logging
 from collections.abc import Iterable
@@ -25,12 +25,13 @@ DARKEST = 1e-3  # below the steps of eight bits, so that black images have a log
 
 
 class ImageDrift(nn.Module):
-    """How far an image's statistics lie from those of normal training images.
+    """How far an image's statistics lie from those of normal images.
 
     A verdict holds for images as those that thresholds were taken from; a fading lamp or a lens out of focus changes
     scores without any defect. The statistics are logarithms of mean, standard deviation and mean absolute Laplacian of
-    the grey image, so that a change of exposure is a shift. Each is standardised by the training images, and the
-    largest deviation is divided by the limit that a hundredth of such images exceeds.
+    the grey image, so that a change of exposure is a shift. Each is standardised by the normal images, and the largest
+    deviation is divided by the limit that a hundredth of such images exceeds. The images are those of training, or
+    those of a recalibration, as thresholds are taken from these then.
 
     Example:
         >>> drift = ImageDrift()
@@ -52,32 +53,35 @@ class ImageDrift(nn.Module):
 
     @torch.no_grad()
     def fit(self, batches: Iterable[Tensor]) -> None:
-        """Learn what is usual from normal training images in [0, 1], batches of shape ``(B, 3, H, W)``."""
-        seen = torch.cat([_statistics(images) for images in batches])
+        """Learn what is usual from normal images in [0, 1], batches of shape ``(B, 3, H, W)``."""
+        self.fit_statistics(torch.cat([self.statistics(images) for images in batches]))
+
+    def fit_statistics(self, seen: Tensor) -> None:
+        """Learn what is usual from the statistics of normal images, ``(N, 3)``."""
         self.mean.copy_(seen.mean(0))
         # images that are all alike still differ by the steps of eight bits
         self.std.copy_(seen.std(0, unbiased=False).clamp_min(0.01))
         self.limit.copy_(threshold_at_fpr(self.deviations(seen).amax(1), FPR).clamp_min(3))
 
     def deviations(self, statistics: Tensor) -> Tensor:
-        """Absolute deviations of statistics ``(B, 3)`` from the training images' in standard deviations."""
+        """Absolute deviations of statistics ``(B, 3)`` from those of the normal images in standard deviations."""
         return ((statistics - self.mean) / self.std).abs()
+
+    @staticmethod
+    def statistics(images: Tensor) -> Tensor:
+        """Logarithms of brightness, contrast and sharpness of images in [0, 1], ``(B, 3, H, W)``: ``(B, 3)``."""
+        grey = rgb_to_grayscale(images.float())
+        values = (grey.mean((1, 2, 3)), grey.std((1, 2, 3)), laplacian(grey, 3).abs().mean((1, 2, 3)))
+        return torch.stack(values, dim=1).clamp_min(DARKEST).log()
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        """Drift of images in [0, 1], ``(B, 3, H, W)``: ``(B,)``, above 1 beyond what training images show."""
-        return self.deviations(_statistics(images)).amax(1) / self.limit
-
-
-def _statistics(images: Tensor) -> Tensor:
-    """Logarithms of brightness, contrast and sharpness, ``(B, 3)``."""
-    grey = rgb_to_grayscale(images.float())
-    values = (grey.mean((1, 2, 3)), grey.std((1, 2, 3)), laplacian(grey, 3).abs().mean((1, 2, 3)))
-    return torch.stack(values, dim=1).clamp_min(DARKEST).log()
+        """Drift of images in [0, 1], ``(B, 3, H, W)``: ``(B,)``, above 1 beyond what the normal images show."""
+        return self.deviations(self.statistics(images)).amax(1) / self.limit
 
 
 class DriftGuard(Callback):
-    """Says at the end of a test or prediction how many images are unlike those of training."""
+    """Says at the end of a test or prediction how many images are unlike those that thresholds come from."""
 
     def __init__(self) -> None:
         self._drifts: list[Tensor] = []
@@ -104,9 +108,9 @@ class DriftGuard(Callback):
         self._drifts.clear()
         if count := int((drifts > 1).sum()):
             logger.warning(
-                f"{count} of {len(drifts)} images differ from the training images in brightness, contrast or sharpness "
-                f"(drift up to {drifts.max():.1f}, 1 is the limit): thresholds may not hold for them. Mend light and "
-                "focus, or train on images like these."
+                f"{count} of {len(drifts)} images differ in brightness, contrast or sharpness from the normal images "
+                f"that thresholds come from (drift up to {drifts.max():.1f}, 1 is the limit): thresholds may not hold "
+                "for them. Mend light and focus, calibrate on normal images like these, or train on them."
             )
 
     on_predict_end = on_test_end

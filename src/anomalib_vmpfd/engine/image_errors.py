@@ -41,8 +41,17 @@ def refuse_deep_images(paths: Iterable[str | Path]) -> None:
 
 
 def is_deep(path: str | Path) -> bool:
-    """Whether an image file has more than 8 bits a pixel; a file that is no image has not."""
-    return _mode(path).startswith(DEEP_MODES)
+    """Whether an image file has more than 8 bits a channel; a file that is no image has not."""
+    return _mode(path).startswith(DEEP_MODES) or is_deep_colour(path)
+
+
+def is_deep_colour(path: str | Path) -> bool:
+    """Whether an image file has several channels of 16 bits, of which Pillow gives the upper 8."""
+    try:
+        with Image.open(path) as image:
+            return not image.mode.startswith(DEEP_MODES) and any(";16" in str(tile[-1]) for tile in image.tile)
+    except OSError:
+        return False
 
 
 def unreadable(paths: Iterable[str | Path]) -> dict[str, str]:

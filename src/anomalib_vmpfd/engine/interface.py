@@ -41,7 +41,8 @@ class InterfaceMixin(nn.Module):
     """Comes before anomalib's module: refuses images outside [0, 1], and rebuilds a model from its checkpoint.
 
     Attributes:
-        drift (ImageDrift): How far an image is from the training images in brightness, contrast and sharpness.
+        drift (ImageDrift): How far an image is from the normal images that thresholds come from, in brightness,
+            contrast and sharpness.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401

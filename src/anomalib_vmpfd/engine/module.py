@@ -38,6 +38,7 @@ from .post_processor import RankPreservingPostProcessor
 from .pre_processor import AntialiasedPreProcessor
 from .rebuild import adopt
 from .recipe import apply_recipe_length, wants_recipe_length
+from .region_of_interest import calibrate_inside
 from .unseeded_split import warn_of_unseeded_split
 from .without_gradients import take_model_without_gradients
 
@@ -279,6 +280,7 @@ class CalibratedMixin(InterfaceMixin):
         self._share_state()
         was_training = self.model.training
         self.model.eval()
+        calibrate_inside(self.model, getattr(self.pre_processor, "region", None))
         normals = read(self._normals, self._normals.calibration, "Calibrating on normal images", *self._reading)
         seen = self.calibrate(self.observe(batch) for batch in normals)
         predictions = (each._replace(anomaly_map=self.inside(each.anomaly_map)) for each in seen)

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import torch
 from PIL import Image, UnidentifiedImageError
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as F  # noqa: N812
+
+from anomalib_vmpfd.anomaly.raw_map import RawMap
 
 OUTSIDE = 0.5  # what stands in an image for all that lies outside
 
@@ -48,6 +50,13 @@ def read_region(path: str | Path, size: Sequence[int]) -> Tensor:
 def only_inside(images: Tensor, region: Tensor | None) -> Tensor:
     """Images ``(B, C, H, W)`` of which nothing is to be seen outside of a region; the same without one."""
     return images if region is None else torch.where(region.to(images.device), images, images.new_tensor(OUTSIDE))
+
+
+def calibrate_inside(model: nn.Module, region: Tensor | None) -> None:
+    """Let the maps of a model take their scales from a region ``(1, 1, H, W)`` alone; from everywhere without one."""
+    for each in model.modules():
+        if isinstance(each, RawMap):
+            each.look_at(None if region is None else region[0, 0])
 
 
 def zero_outside(maps: Tensor, region: Tensor | None) -> Tensor:

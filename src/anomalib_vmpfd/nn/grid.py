@@ -27,6 +27,10 @@ class Axis(NamedTuple):
         ratio = self.cells / cells if ratio is None else ratio
         return Axis(cells, self.stride * ratio, self.first + self.stride * (ratio - 1) / 2)
 
+    def nearest(self, pixels: Tensor) -> Tensor:
+        """Numbers of the cells that are nearest to pixels of the input, both counted from 0."""
+        return ((pixels - self.first) / self.stride).round().long().clamp(0, self.cells - 1)
+
 
 class Grid(NamedTuple):
     """Cells of a feature map, each axis with a stride and a first centre of its own.
@@ -47,6 +51,13 @@ class Grid(NamedTuple):
     def pooled(self, shape: tuple[int, int], ratio: float | None = None) -> "Grid":
         """Grid of ``shape`` cells, each the mean of ``ratio`` x ``ratio`` cells of this one; all of them by default."""
         return Grid(self.rows.pooled(shape[0], ratio), self.columns.pooled(shape[1], ratio))
+
+    def covering(self, region: Tensor) -> Tensor:
+        """Cells ``(h, w)`` that are nearest to any pixel of a region of the input ``(H, W)``, both boolean."""
+        cells = torch.zeros(self.shape, dtype=torch.bool, device=region.device)
+        line, column = region.nonzero(as_tuple=True)
+        cells[self.rows.nearest(line), self.columns.nearest(column)] = True
+        return cells
 
 
 def pixel_grid(image_size: tuple[int, int]) -> Grid:

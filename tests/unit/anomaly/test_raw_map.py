@@ -59,6 +59,51 @@ def test_of_very_many_values_every_few_images_give_the_quantiles(quantiles_of, m
     assert len(seen[0]) == 50
 
 
+def region_of(lines: slice, columns: slice) -> torch.Tensor:
+    """Pixels ``(32, 32)`` of a region of interest."""
+    region = torch.zeros(32, 32, dtype=torch.bool)
+    region[lines, columns] = True
+    return region
+
+
+@pytest.mark.parametrize("quantiles_of", ["cells", "pixels"])
+def test_quantiles_are_those_of_a_region_of_interest_alone(quantiles_of):
+    """Whatever scores are outside of it: a cell counts where one of its 4 x 4 pixels lies inside."""
+    region = region_of(slice(6, 27), slice(3, 30))
+    region |= region_of(slice(0, 2), slice(10, 11))
+    normals = gamma(10, 8, 8)
+    squares = region.reshape(8, 4, 8, 4).numpy().any((1, 3))
+    assert 0 < squares.sum() < 64
+    values = in_pixels(normals)[:, region] if quantiles_of == "pixels" else normals[:, torch.from_numpy(squares)]
+    each = raw_map(quantiles_of=quantiles_of)
+    each.look_at(region)
+    each.calibrate(normals, QUANTILES)
+    np.testing.assert_allclose(each.quantiles, np.quantile(values.numpy(), QUANTILES), rtol=1e-5)
+    everywhere = raw_map(quantiles_of=quantiles_of)
+    everywhere.calibrate(normals, QUANTILES)
+    assert not torch.allclose(each.quantiles, everywhere.quantiles, rtol=1e-3)
+
+
+def test_a_region_of_interest_is_calibrated_as_a_map_of_its_own():
+    """Locations, maxima and image scores too: cells outside are as if they were not there, however they score."""
+    lines, columns = slice(2, 6), slice(1, 5)
+    normals, probe = gamma(12, 8, 8), gamma(3, 8, 8, seed=1)
+    outside = torch.ones(8, 8, dtype=torch.bool)
+    outside[lines, columns] = False
+    for scores in (normals, probe):
+        scores[:, outside] = 50.0
+    each, crop = raw_map(), raw_map(4)
+    each.look_at(region_of(slice(8, 24), slice(4, 20)))
+    seen = each.calibrate(normals, QUANTILES)
+    expected = crop.calibrate(normals[:, lines, columns], QUANTILES)
+    torch.testing.assert_close(each.quantiles, crop.quantiles)
+    torch.testing.assert_close(seen, expected)
+    torch.testing.assert_close(each.image_score(probe), crop.image_score(probe[:, lines, columns]))
+    again = raw_map()
+    again.load_state_dict(each.state_dict())
+    torch.testing.assert_close(again.image_score(probe), each.image_score(probe), rtol=0, atol=0)
+
+
 def test_a_map_that_is_the_same_on_all_normals_stays_finite():
     each = raw_map()
     seen = each.calibrate(torch.full((4, 8, 8), 0.5), QUANTILES)

@@ -33,7 +33,7 @@ def check(tmp_path, monkeypatch):
         Image.fromarray(pixels).save(tmp_path / "parts" / name)
 
     def run(checkpoint, exported):
-        exported.runtime, exported.precision = "a runtime", "f32"
+        exported.runtime, exported.precision, checkpoint.reads_deep = "a runtime", "f32", False
         monkeypatch.setattr(export_check, "Checkpoint", lambda _: checkpoint)
         monkeypatch.setattr(export_check, "Exported", lambda *_: exported)
         arguments = {

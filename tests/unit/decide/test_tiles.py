@@ -9,6 +9,7 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -113,9 +114,21 @@ def test_images_are_cut_to_files_that_show_where_they_were(tmp_path, capsys):
     assert (last == image[36:, 54:]).all()
 
 
+@pytest.mark.parametrize("channels", [(), (3,)], ids=["grey", "colour"])
+def test_tiles_of_images_of_16_bits_keep_them(channels, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 60000, (100, 96, *channels)).astype(np.uint16)
+    (tmp_path / "large").mkdir()
+    assert cv2.imwrite(str(tmp_path / "large" / "1.png"), pixels)
+    command = ["--data", str(tmp_path / "large"), "--output", str(tmp_path / "tiles"), "--size", "[64,96]"]
+    assert main(["tile", *command]) == 0
+    last = cv2.imread(str(tmp_path / "tiles" / "1_00036_00000.png"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(last, pixels[36:])
+
+
 def test_rows_and_maps_of_large_images(tmp_path, monkeypatch):
     class Bright:
         image_size = TILE
+        reads_deep = False
 
         def __init__(self, path: Path) -> None:
             assert path == tmp_path / "model.ckpt"

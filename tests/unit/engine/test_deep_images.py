@@ -3,6 +3,7 @@
 
 """Windows of grey values, and images of 16 bits."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -40,6 +41,23 @@ def test_percentiles_are_those_of_the_pixels(tmp_path):
     seen = read_deep(paths[0])
     assert seen.shape == (3, 50, 50)
     torch.testing.assert_close(seen[1] * 65535, torch.from_numpy(images[0].astype(np.float32)))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colour_keeps_all_16_bits_of_each_channel(tmp_path, suffix, channels):
+    pixels = np.random.default_rng(0).integers(0, 60000, (40, 30, channels)).astype(np.uint16)
+    path = str(tmp_path / f"colour.{suffix}")
+    bgr = np.dstack([pixels[..., 2::-1], pixels[..., 3:]])
+    assert cv2.imwrite(path, bgr)
+    torch.testing.assert_close(
+        read_deep(path) * 65535, torch.from_numpy(pixels[..., :3].astype(np.float32)).permute(2, 0, 1)
+    )
+    expected = np.percentile(pixels[..., :3], [2, 98])
+    np.testing.assert_allclose(window_of("2%,98%", [path]) * 65535, expected, rtol=1e-5)
+    Image.fromarray((pixels // 256).astype(np.uint8)).save(path)
+    with pytest.raises(ImageError, match="8 bits a channel"):
+        read_deep(path)
 
 
 def test_what_does_not_fit_is_named(tmp_path):
