@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from anomalib_vmpfd.models.vmpfd_ad.lightning_model import VmpfdAd
     from anomalib_vmpfd.predictions.callback import PredictionFiles
     from anomalib_vmpfd.registration import register
+    from anomalib_vmpfd.version import __version__ as __version__
 
-__version__ = "0.1.0"
 __all__ = [
     "DATAMODULES",
     "MODELS",
@@ -58,6 +58,7 @@ _ORIGIN = {
     **DATAMODULES,
     "PredictionFiles": "anomalib_vmpfd.predictions.callback",
     "register": "anomalib_vmpfd.registration",
+    "__version__": "anomalib_vmpfd.version",
 }
 
 

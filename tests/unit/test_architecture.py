@@ -16,6 +16,7 @@ MAX_LINES = 300
 # A module imports from its own layer's package and from lower layers; layers of one rank are independent of each other.
 RANKS = {
     "files": 0,
+    "version": 0,
     "processor": 0,
     "ops": 0,
     "weights": 0,

@@ -11,8 +11,8 @@ from xml.etree import ElementTree as ET  # noqa: S405 - for files that OpenVINO 
 
 from anomalib.models.components import AnomalibModule
 
-from anomalib_vmpfd import __version__
 from anomalib_vmpfd.files import write_atomically
+from anomalib_vmpfd.version import __version__
 
 from .rebuild import KEY
 

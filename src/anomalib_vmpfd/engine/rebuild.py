@@ -11,7 +11,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule
 
-from anomalib_vmpfd import __version__
+from anomalib_vmpfd.version import __version__
 
 from .checkpoint_io import read_whole
 

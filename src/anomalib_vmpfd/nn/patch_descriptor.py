@@ -123,9 +123,7 @@ class PatchDescriptor(nn.Module):
             layers = BUNDLED_LAYERS
         by_level = _by_level(layers)
         if grid is not None and len(by_level) > 1:
-            msg = (
-                f"grid={grid} is of one level, but there are {len(by_level)}; give layers as one list."
-            )
+            msg = f"grid={grid} is of one level, but there are {len(by_level)}; give layers as one list."
             raise ValueError(msg)
         self._stages = list(dict.fromkeys(stage for level in by_level for stage in level))
         network = build_network(name, self._stages)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from anomalib_vmpfd import __version__
 from anomalib_vmpfd.processor import describe_processor
+from anomalib_vmpfd.version import __version__
 
 PACKAGE = Path(__file__).resolve().parents[2]
 

@@ -87,7 +87,7 @@ class Mmaerec(CalibratedMixin, AnomalibModule):
         seed (int): Seeds weights, order of the images and the held-out images. Defaults to ``0``.
         roi (str | None): Picture whose pixels are above 0 inside the region of interest, in the shape of the images:
             nothing outside is seen. Defaults to ``None``: everywhere.
-        window (tuple[float, float] | str | None): Grey values of 16-bit greyscale images that become 0 and 1, as
+        window (tuple[float, float] | str | None): Grey values of 16-bit images that become 0 and 1, as
             ``(1000, 20000)``, or their percentiles in the training images, as ``"1%,99%"``. Defaults to ``None``:
             images have 8 bits.
         pre_processor (PreProcessor | bool): Pre-processor; ``True`` resizes to ``image_size``.
