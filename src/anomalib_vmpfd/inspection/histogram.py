@@ -17,8 +17,8 @@ from anomalib_vmpfd.plotting.style import COLORS
 from .session import Judged
 
 BINS = 50
-WIDTH, HEIGHT = 460, 120  # of the bars, in units of the drawing
-LEFT, BELOW, ABOVE = 34, 18, 8
+WIDTH, HEIGHT = 320, 100  # of the bars, in units of the drawing
+LEFT, BELOW, ABOVE = 24, 18, 8
 KINDS = {False: ("good", COLORS[0]), True: ("defects", COLORS[1]), None: ("not known", COLORS[7])}
 
 FIGURE = Markup(

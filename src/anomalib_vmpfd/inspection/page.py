@@ -20,8 +20,17 @@ QUEUE = 256  # a hundred uploads at once are answered, thousands are told that i
 
 
 def theme() -> gr.themes.Base:
-    """Gradio's default look with the fonts of the system: none is fetched from elsewhere."""
-    return gr.themes.Default(font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace"))
+    """Gradio's default look with the fonts of the system, none is fetched from elsewhere, and enough contrast."""
+    look = gr.themes.Default(
+        primary_hue="blue", font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace")
+    )
+    return look.set(
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_dark="*primary_600",
+        block_info_text_color="*neutral_600",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+    )
 
 
 class InspectPage:
@@ -74,8 +83,8 @@ class InspectPage:
             self._order = gr.Dropdown(orders, value="added", label="Step through", filterable=False, elem_id="order")
             self._position = gr.Number(0, label="Image", precision=0, minimum=0, min_width=90, elem_id="position")
         with gr.Row():
-            self._previous = gr.Button("Previous", min_width=90, elem_id="previous")
-            self._next = gr.Button("Next", variant="primary", min_width=90, elem_id="next")
+            self._previous = gr.Button("Previous", size="sm", min_width=90, elem_id="previous")
+            self._next = gr.Button("Next", variant="primary", size="sm", min_width=90, elem_id="next")
         self._verdict = gr.HTML(elem_id="verdict")
         self._pictures = gr.HTML(elem_id="pictures")
         with gr.Row():
@@ -103,8 +112,8 @@ class InspectPage:
 
     def _connect(self) -> None:
         # all of these are for the page alone, no interface to program against
-        def on(event: Callable[..., Any], *what: Any, **how: Any) -> None:  # noqa: ANN401
-            event(*what, api_visibility="private", show_progress="hidden", **how)
+        def on(event: Callable[..., Any], *what: Any, **how: Any) -> Any:  # noqa: ANN401
+            return event(*what, api_visibility="private", show_progress="hidden", **how)
 
         one_at_a_time = {"concurrency_id": "judge", "concurrency_limit": 1}
         overview = [self._summary, self._histogram, self._threshold]
@@ -112,10 +121,10 @@ class InspectPage:
         view = [self._threshold, self._order, self._panel]
         everything = [*overview, *shown]
 
-        on(self.blocks.load, self._begin, view, everything)
-        on(self.blocks.load, self._judge, view, everything, **one_at_a_time)
+        begun = on(self.blocks.load, self._begin, view, everything)
+        on(begun.then, self._judge, [self._index, *view], everything, **one_at_a_time)
         for upload in (self._files, self._folder):
-            on(upload.upload, self._added, [upload, *view], [upload, *everything], **one_at_a_time)
+            on(upload.upload, self._added, [upload, self._index, *view], [upload, *everything], **one_at_a_time)
         on(self._clear.click, self._cleared, view, everything)
         on(
             self._threshold.input,
@@ -143,20 +152,31 @@ class InspectPage:
             recalibrate = partial(_said, self._handlers.recalibrate)
             on(self._recalibrate.click, recalibrate, [self._rate], [self._said], **one_at_a_time)
 
-    def _added(self, files: list[str] | None, threshold: float, order: str, panel: str) -> Iterator[tuple[Any, ...]]:
+    def _added(
+        self, files: list[str] | None, index: int | None, threshold: float, order: str, panel: str
+    ) -> Iterator[tuple[Any, ...]]:
         """Judge uploaded files, and empty the field for the next ones."""
         self._handlers.add(files or [])
-        for values in self._judge(threshold, order, panel):
+        for values in self._judge(index, threshold, order, panel):
             yield None, *values
 
-    def _judge(self, threshold: float, order: str, panel: str) -> Iterator[tuple[Any, ...]]:
+    def _judge(self, index: int | None, threshold: float, order: str, panel: str) -> Iterator[tuple[Any, ...]]:
         known = len(self._handlers.session.refused)
+        shown = index
         for first in self._handlers.judge_waiting():
-            one = self._one(first, threshold, order, panel) if first is not None else [gr.skip()] * 6
-            yield *self._all(threshold), *one
-        yield *self._all(threshold), *[gr.skip()] * 6
+            shown = shown if first is None else first
+            yield *self._all(threshold), *self._one_or_place(first, shown, threshold, order, panel)
+        yield *self._all(threshold), *self._one_or_place(None, shown, threshold, order, panel)
         for message in self._handlers.session.refused[known:][:3]:
             gr.Warning(message)
+
+    def _one_or_place(
+        self, index: int | None, shown: int | None, threshold: float, order: str, panel: str
+    ) -> list[Any]:
+        """Another image, or only the place of the one that is shown, as there are more now."""
+        if index is not None:
+            return self._one(index, threshold, order, panel)
+        return [gr.skip(), self._place(shown, threshold, order), *[gr.skip()] * 4]
 
     def _begin(self, threshold: float, order: str, panel: str) -> tuple[Any, ...]:
         first = self._handlers.at(1, order, threshold)

@@ -29,8 +29,8 @@ FIGURES = Markup('<div class="pictures">{}</div>')
 FIGURE = Markup('<figure><img src="{}" alt="{}"><figcaption>{}{}</figcaption></figure>')
 SCALE = Markup(
     '<div class="scale" role="img" aria-label="{label}"><img src="{bar}" alt="">'
-    '<span style="left: {at:.1f}%" class="mark"></span>'
-    '<div class="ends"><span>normal</span><span>threshold</span><span>anomalous</span></div></div>'
+    '<span style="left: {at:.1f}%" class="mark"></span><span style="left: {at:.1f}%" class="named">threshold</span>'
+    '<div class="ends"><span>normal</span><span>anomalous</span></div></div>'
 )
 
 
@@ -99,7 +99,7 @@ def cropped(values: np.ndarray, size: tuple[int, int], box: Box | None) -> np.nd
 
 def outlined(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Draw the outline of a mask ``(h, w)`` on a picture ``(h, w, 3)`` in [0, 1], with a halo to be visible on any."""
-    drawn = np.ascontiguousarray(picture, dtype=np.float32)
+    drawn = np.array(picture, dtype=np.float32, order="C")
     edges, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     for color, width in zip(CONTOUR, (5, 2), strict=True):
         cv2.drawContours(drawn, edges, -1, to_rgb(color), width, cv2.LINE_AA)

@@ -3,6 +3,8 @@
 
 """What the page says of all images and of one, as HTML."""
 
+from pathlib import Path
+
 from markupsafe import Markup
 
 from anomalib_vmpfd.predictions.rows import LABELS
@@ -49,7 +51,7 @@ def verdict(image: Judged | None, threshold: float) -> Markup:
             Markup("light or focus unlike those of training (drift {:.1f}): the threshold may not hold").format(drift)
         )
     return Markup('<div class="verdict" role="status"><p class="name">{}</p><p>{}</p></div>').format(
-        image.row["path"], Markup(" · ").join(parts)
+        Path(*Path(image.row["path"]).parts[-3:]).as_posix(), Markup(" · ").join(parts)
     )
 
 
