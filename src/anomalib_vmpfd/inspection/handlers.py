@@ -170,8 +170,9 @@ class Handlers:
         good = [each for each in self.session.images if each.truth is False]
         for number, image in enumerate(good):
             shutil.copyfile(image.file, folder / f"{number:06}{image.file.suffix}")
+        output = self.judge.path.with_name(f"{self.judge.path.stem}-image-fpr-{image_fpr:g}.ckpt")
         try:
-            return report(recalibrate(self.judge.path, folder, image_fpr))
+            return report(recalibrate(self.judge.path, folder, image_fpr, output=output))
         except ValueError as error:
             raise ValueError(str(error).replace(str(folder), "What is known to be good")) from error
         finally:

@@ -80,7 +80,9 @@ class InspectPage:
     def _lay_out_one_image(self) -> None:
         with gr.Row(equal_height=True):
             orders = [(title, name) for name, title in ORDERS.items()]
-            self._order = gr.Dropdown(orders, value="added", label="Step through", filterable=False, elem_id="order")
+            self._order = gr.Dropdown(
+                orders, value="added", label="Step through", filterable=False, min_width=220, elem_id="order"
+            )
             self._position = gr.Number(0, label="Image", precision=0, minimum=0, min_width=90, elem_id="position")
         with gr.Row():
             self._previous = gr.Button("Previous", size="sm", min_width=90, elem_id="previous")
@@ -90,8 +92,12 @@ class InspectPage:
         with gr.Row():
             panels = [(title, name) for name, title in self._handlers.judge.titles.items()]
             several = len(panels) > 1
-            self._panel = gr.Radio(panels, value=ANOMALY_MAP, label="Map", visible=several, elem_id="panel")
-            self._zoom = gr.Dropdown([WHOLE], value=WHOLE, label="Zoom to", filterable=False, elem_id="zoom")
+            self._panel = gr.Radio(
+                panels, value=ANOMALY_MAP, label="Map", visible=several, min_width=220, elem_id="panel"
+            )
+            self._zoom = gr.Dropdown(
+                [WHOLE], value=WHOLE, label="Zoom to", filterable=False, min_width=220, elem_id="zoom"
+            )
         self._mark = gr.Checkbox(
             label="Wrongly judged", info="Its opposite counts as true from then on.", elem_id="mark"
         )

@@ -77,7 +77,7 @@ def cropped(values: np.ndarray, size: tuple[int, int], box: Box | None) -> np.nd
     """
     left, top, right, bottom = box or (0, 0, size[1], size[0])
     if box is not None:
-        around = max(16, round(MARGIN * max(right - left, bottom - top)))
+        around = max(4, round(MARGIN * max(right - left, bottom - top)))
         left, top = max(0, left - around), max(0, top - around)
         right, bottom = min(size[1], right + around), min(size[0], bottom + around)
     width, height = right - left, bottom - top
