@@ -78,10 +78,13 @@ class Handlers:
         self.judge = judge
         self.session = Session(judge.row)
         self._folder = folder
+        self._uploaded: list[Path] = []
 
     def add(self, files: list[str]) -> None:
         """Put uploaded files in the queue."""
-        self.session.waiting.extend(Waiting(Path(file), Path(file).name) for file in files)
+        uploaded = [Path(file) for file in files]
+        self._uploaded += uploaded
+        self.session.waiting.extend(Waiting(file, file.name) for file in uploaded)
 
     def judge_waiting(self) -> Iterator[int | None]:
         """Judge what waits; gives the place of the first new image at once, then nothing from time to time."""
@@ -96,10 +99,9 @@ class Handlers:
 
     def clear(self) -> None:
         """Forget all images, and remove those that were uploaded."""
-        uploaded = [each.file for each in self.session.images if each.file.is_relative_to(self._folder)]
         self.session.clear()
-        for file in uploaded:
-            file.unlink(missing_ok=True)
+        while self._uploaded:
+            self._uploaded.pop().unlink(missing_ok=True)
 
     def verdict(self, index: int | None, threshold: float) -> Markup:
         """What an image is judged at a threshold."""

@@ -207,6 +207,35 @@ def test_what_a_screen_reader_needs_is_there(chromium, page):
     assert chromium.execute_script("return document.documentElement.lang") == "en"
 
 
+def table_of(text: str, title: str) -> list[list[str]]:
+    """Rows of the table below a title of ``report.md``."""
+    section = text.split(f"## {title}", maxsplit=1)[1].split("\n## ", maxsplit=1)[0]
+    return [line[2:-2].split(" | ") for line in section.splitlines() if line.startswith("| ")][2:]
+
+
+def test_intervals_are_those_of_the_markdown(chromium, page, written):
+    show(chromium, page)
+    markdown = written[0].read_text(encoding="utf-8")
+    for name, title in (("differences", "Image AUROC less that of"), ("false-positives", "False-positive rate at")):
+        expected = table_of(markdown, title)
+        rows = chromium.find_elements("css selector", f"#{name}-table tbody tr")
+        seen = [[cell.text for cell in row.find_elements("css selector", "th, td")] for row in rows]
+        assert seen == expected
+        assert any("±" in cell or "to" in cell for row in seen for cell in row[1:])
+    choose(chromium, "filters", "category", "Parts / bolt")
+    assert column(chromium, "#differences-table", "Data set / category") == ["Parts / bolt", "Mean of all"]
+
+
+def test_a_page_without_a_gallery_stays_below_a_megabyte(finished_once):
+    """Also where a suite has as many categories as MVTec AD, whose plots are most of it."""
+    report = write_report(finished_once.suite, finished_once.results.folder)[1]
+    text = report.read_text(encoding="utf-8")
+    gallery = sum(len(each) for each in re.findall(r'"data:image/(?:jpeg|png|webp);base64,[^"]*"', text))
+    plots = sum(len(each) for each in re.findall(r'"data:image/svg[^"]*"', text))
+    categories = 2
+    assert len(text) - gallery - plots + plots * 15 / categories < 1_000_000
+
+
 def contrast(browser, selector: str) -> float:
     """Contrast ratio of the first such element's text to the page's ground, as WCAG defines it."""
     script = "return getComputedStyle(document.querySelector(arguments[0]))[arguments[1]]"
