@@ -20,7 +20,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from anomalib_vmpfd.inspection.command import open_page
 
 WIDTHS = (1280, 390)
-COLORS = 200
+COLORS = 160
 
 
 def browser() -> webdriver.Chrome:

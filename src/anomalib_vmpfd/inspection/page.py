@@ -71,7 +71,8 @@ class InspectPage:
             value=self._handlers.judge.threshold,
             step=STEP,
             label="Threshold",
-            info="Scores from it on are anomalous; a higher one lets more pass.",
+            info=f"Scores from it on are anomalous. The model's own is {self._handlers.judge.threshold:.4f}.",
+            buttons=[],  # a reset would not be told to the handlers
             elem_id="threshold",
         )
         self._summary = gr.HTML(elem_id="summary")
@@ -104,14 +105,14 @@ class InspectPage:
 
     def _lay_out_results(self) -> None:
         with gr.Row():
-            self._rows = gr.Button("Rows as CSV", elem_id="rows")
-            self._keep = gr.Button("Keep this threshold in a new file", elem_id="keep")
+            self._rows = gr.Button("Rows as CSV", size="md", elem_id="rows")
+            self._keep = gr.Button("Keep this threshold in a new file", size="md", elem_id="keep")
         self._rate, self._recalibrate = None, None
         if (rate := self._handlers.judge.image_fpr) is not None:
             with gr.Row(equal_height=True):
                 self._rate = gr.Number(rate, label="False-positive rate", minimum=0, maximum=1, step=0.01)
                 self._recalibrate = gr.Button(
-                    "Set thresholds anew from the good images, in a new file", elem_id="recalibrate"
+                    "Set thresholds anew from the good images, in a new file", size="md", elem_id="recalibrate"
                 )
         self._written = gr.File(label="Rows to download", interactive=False, visible=False, elem_id="written")
         self._said = gr.Textbox(label="What was done", lines=2, max_lines=8, interactive=False, elem_id="said")
