@@ -11,21 +11,18 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from anomalib.data.utils.image import read_image
-from PIL import Image
 from torch import Tensor
 
 from anomalib_vmpfd.decide.runtimes import Answer, Checkpoint, Exported
 from anomalib_vmpfd.decide.threshold import current_metadata
-from anomalib_vmpfd.engine.deep_images import read_deep
-from anomalib_vmpfd.engine.image_errors import ImageError, refuse_deep_images, unreadable
 from anomalib_vmpfd.plotting.threshold import pixel_threshold
 from anomalib_vmpfd.plotting.visualizer import TITLES
 from anomalib_vmpfd.predictions.callback import check_sum
 from anomalib_vmpfd.predictions.row_files import Row
 from anomalib_vmpfd.predictions.rows import prediction_row
 
-MAX_PIXELS = 50_000_000  # 600 MB in float32
+from .reading import for_display, read_part
+
 ANOMALY_MAP = "anomaly_map"
 
 
@@ -138,49 +135,17 @@ class Judge(ABC):
             if panel != ANOMALY_MAP and not seen.explained:
                 seen.explained.update(self._explain(seen.image))
         shown = Panel(seen.answer.anomaly_map, threshold=self.pixel_threshold)
-        return View(
-            self._shown(seen.image).transpose(1, 2, 0), self._mask(seen.answer), seen.explained.get(panel, shown)
-        )
+        return View(for_display(seen.image, deep=self._deep), self._mask(seen.answer), seen.explained.get(panel, shown))
 
     def _see(self, file: Path) -> _Seen:
         if self._last is None or self._last.file != file:
             self._last = None  # not two large images at a time
-            image = self._read(file)
+            image = read_part(file, deep=self._deep)
             self._last = _Seen(file, image, *self._answer(image), {})
         return self._last
 
     def _mask(self, answer: Answer) -> np.ndarray:
         return answer.anomaly_map >= np.float32(self.pixel_threshold)
-
-    def _read(self, file: Path) -> np.ndarray:
-        """Image in [0, 1], ``(3, H, W)``, read as in training."""
-        try:
-            with Image.open(file) as opened:
-                width, height = opened.size
-        except Exception as error:
-            raise ImageError(f"{file}: {unreadable([file]).get(str(file), error)}.") from error  # noqa: EM102, TRY003
-        if width * height > MAX_PIXELS:
-            msg = (
-                f"{file}: {width} x {height} pixels are more than {MAX_PIXELS // 10**6} million; judge it with "
-                "`anomalib-vmpfd predict-tiles`."
-            )
-            raise ImageError(msg)
-        if not self._deep:
-            refuse_deep_images([file])
-        try:
-            return (read_deep(file) if self._deep else read_image(file, as_tensor=True)).numpy()
-        except ImageError:
-            raise
-        except Exception as error:
-            # a damaged file makes Pillow raise nearly anything
-            raise ImageError(f"{file}: {unreadable([file]).get(str(file), error)}.") from error  # noqa: EM102, TRY003
-
-    def _shown(self, image: np.ndarray) -> np.ndarray:
-        """Image to be looked at; grey values of 16 bits are spread."""
-        if not self._deep:
-            return image
-        low, high = image.min(), image.max()
-        return (image - low) / max(high - low, 1e-6)
 
     @abstractmethod
     def _explain(self, image: np.ndarray) -> dict[str, Panel]:

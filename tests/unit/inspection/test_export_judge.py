@@ -21,7 +21,8 @@ import tiny
 from anomalib_vmpfd.decide.threshold import save_threshold
 from anomalib_vmpfd.engine.export_metadata import metadata, write_into_onnx
 from anomalib_vmpfd.engine.image_errors import ImageError
-from anomalib_vmpfd.inspection.judge import MAX_PIXELS, judge_of
+from anomalib_vmpfd.inspection.judge import judge_of
+from anomalib_vmpfd.inspection.reading import MAX_PIXELS
 
 
 @pytest.fixture(scope="module")
