@@ -20,6 +20,7 @@ usage: anomalib-vmpfd COMMAND ...
   doctor                    what this machine has, to paste into a bug report
   check-export --ckpt_path FILE --export FILE --data DIR
                             compare an export's verdicts with its checkpoint's
+  inspect --ckpt_path FILE  open a page on this machine: images, heatmaps, thresholds
   tile --data DIR --output DIR
                             cut large images into tiles, to train on
   predict-tiles --model FILE --data DIR --output DIR
@@ -35,6 +36,7 @@ COMMANDS = {
     "calibrate": ("anomalib_vmpfd.decide.recalibrate_command", "main"),
     "check-export": ("anomalib_vmpfd.decide.export_check", "main"),
     "doctor": ("anomalib_vmpfd.decide.doctor", "main"),
+    "inspect": ("anomalib_vmpfd.inspection.command", "main"),
     "predict-tiles": ("anomalib_vmpfd.decide.tiles_command", "main_predict"),
     "tile": ("anomalib_vmpfd.decide.tiles_command", "main_tile"),
 }

@@ -137,6 +137,12 @@ def check(words: list[str], place: Path, run: bool) -> None:
         suite = load_suite(given.config)
         assert set(given.models or []) <= {model.label for model in suite.models}
         assert set(given.categories or []) <= {name for dataset in suite.datasets for name in dataset.categories}
+    elif program == "anomalib-vmpfd" and arguments[0] == "inspect":
+        gradio = pytest.importorskip("gradio", reason="gradio is not installed: pip install 'anomalib-vmpfd[app]'")
+        with pytest.MonkeyPatch.context() as patch:
+            # opened and closed again
+            patch.setattr(gradio.Blocks, "block_thread", lambda page: page)
+            assert main([*arguments, "--browser", "false"]) == 0
     elif program == "anomalib-vmpfd":
         assert main(arguments) == 0
     elif program == "make":

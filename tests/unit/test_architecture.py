@@ -30,6 +30,7 @@ RANKS = {
     "registration": 6,
     "benchmark": 7,
     "decide": 7,
+    "inspection": 8,
     "_autoload": 8,
     "cli": 8,
 }

@@ -12,7 +12,7 @@ from anomalib_vmpfd.cli import _with_model, main
 from anomalib_vmpfd.engine.rebuild import KEY
 
 
-@pytest.mark.parametrize("command", ["sample", "benchmark", "calibrate", "doctor"])
+@pytest.mark.parametrize("command", ["sample", "benchmark", "calibrate", "doctor", "inspect"])
 def test_own_commands(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Also `benchmark`, a name that anomalib has too, is the plugin's own."""
     with pytest.raises(SystemExit) as stop:

@@ -56,7 +56,10 @@ def examine() -> Report:
             "python": f"{platform.python_version()} on {platform.platform()}",
             **{name: _version(name) for name in (PACKAGE, *_packages(None))},
         },
-        **{f"extra {name}": {each: _version(each) for each in _packages(name)} for name in ("export", "cuda", "ray")},
+        **{
+            f"extra {name}": {each: _version(each) for each in _packages(name)}
+            for name in ("app", "export", "cuda", "ray")
+        },
         "processor": {
             "cpu": describe_processor(),
             "cores": str(os.cpu_count()),

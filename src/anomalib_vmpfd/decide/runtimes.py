@@ -5,7 +5,7 @@
 
 import json
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -45,6 +45,7 @@ class Exported:
         precision (str): What it computes in.
         image_size (tuple[int, int] | None): Height and width in pixels that the model resizes images to, where the
             export says it.
+        metadata (dict[str, Any]): What the export says of itself.
         reads_deep (bool): Whether it sees images of 16 bits through a window.
 
     Raises:
@@ -86,9 +87,9 @@ class Exported:
         else:
             msg = f"{path} is neither the .onnx file nor the .xml file of an export."
             raise ValueError(msg)
-        described = json.loads(written)
-        self.image_size: tuple[int, int] | None = described.get("image_size")
-        self.reads_deep = described.get("arguments", {}).get("window") is not None
+        self.metadata: dict[str, Any] = json.loads(written)
+        self.image_size: tuple[int, int] | None = self.metadata.get("image_size")
+        self.reads_deep = self.metadata.get("arguments", {}).get("window") is not None
         if missing := sorted(set(OUTPUTS) - set(names)):
             msg = f"{path} has no output {', '.join(missing)}; export it again with its thresholds and its map."
             raise ValueError(msg)

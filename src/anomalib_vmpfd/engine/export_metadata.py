@@ -37,7 +37,11 @@ def metadata(module: AnomalibModule, input_size: tuple[int, int] | None) -> dict
     if (post := module.post_processor) is not None:
         # not a number before a training, which JSON does not have
         learnt = {"image": post.image_threshold, "pixel": post.pixel_threshold}
-        thresholds = {"pred_score": 0.5, "anomaly_map": 0.5}
+        # a sensitivity moves them
+        thresholds = {
+            "pred_score": round(float(post.normalized_image_threshold), 7),
+            "anomaly_map": round(float(post.normalized_pixel_threshold), 7),
+        }
         thresholds |= {name: None if value.isnan() else value.item() for name, value in learnt.items()}
         thresholds |= {name: getattr(post, name) for name in ("image_fpr", "mask_fpr") if hasattr(post, name)}
     return {

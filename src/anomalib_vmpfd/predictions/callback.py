@@ -16,11 +16,9 @@ from torch import Tensor
 
 from .map_files import save_map, save_mask
 from .picture_names import PictureNames, image_paths
-from .regions import find_regions
 from .row_files import Row, RowFiles
+from .rows import LABELS, prediction_row
 from .unfinished import restrict_to_unfinished
-
-LABELS = {False: "normal", True: "anomalous"}
 
 
 class PredictionFiles(Callback):
@@ -63,7 +61,7 @@ class PredictionFiles(Callback):
         self.output_dir = output_dir
         self._files: RowFiles | None = None
         self._model = ""
-        self._counts = {"normal": 0, "anomalous": 0, "": 0}
+        self._counts = dict.fromkeys(LABELS.values(), 0)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find the files of this run, and what of an earlier one is kept.
@@ -95,7 +93,7 @@ class PredictionFiles(Callback):
         """
         if self._files is None:
             return
-        self._model = _check_sum(pl_module)
+        self._model = check_sum(pl_module)
         others = {row["model"] for row in self._files.kept} - {self._model}
         if others:
             msg = (
@@ -148,7 +146,6 @@ class PredictionFiles(Callback):
 
     def _row(self, outputs: Batch, index: int, path: str, threshold: Tensor | None) -> Row:
         size = _original_size(path) or tuple(outputs.image.shape[-2:])
-        label = "" if outputs.pred_label is None else LABELS[bool(outputs.pred_label[index])]
         drift = getattr(outputs, "drift", None)
         anomaly_map, mask = (
             None if values is None else values[index].detach().cpu().numpy().squeeze()
@@ -158,23 +155,10 @@ class PredictionFiles(Callback):
             save_mask(self._mask_names(path), mask, size)
         if self.maps and anomaly_map is not None:
             save_map(self._map_names(path), anomaly_map, size)
-        regions = [] if mask is None or anomaly_map is None else find_regions(mask, anomaly_map, size)
-        return {
-            "path": path,
-            "score": _number(outputs.pred_score[index]),
-            "label": label,
-            "threshold": None if threshold is None else _number(threshold),
-            **({} if drift is None else {"drift": _number(drift[index])}),
-            "width": size[1],
-            "height": size[0],
-            "model": self._model,
-            "regions": [region._asdict() for region in regions],
-        }
-
-
-def _number(value: Tensor) -> float:
-    """A float32 in as many digits as tell it from its neighbours."""
-    return float(f"{float(value):.9g}")
+        label = None if outputs.pred_label is None else bool(outputs.pred_label[index])
+        drift = None if drift is None else drift[index]
+        score = outputs.pred_score[index]
+        return prediction_row(path, score, label, threshold, drift, size, mask, anomaly_map, self._model)
 
 
 def _original_size(path: str) -> tuple[int, int] | None:
@@ -186,7 +170,7 @@ def _original_size(path: str) -> tuple[int, int] | None:
         return None
 
 
-def _check_sum(module: LightningModule) -> str:
+def check_sum(module: LightningModule) -> str:
     """Check sum of what decides a verdict: weights, thresholds and settings of the post-processor."""
     total = hashlib.sha256()
     for value in module.state_dict().values():

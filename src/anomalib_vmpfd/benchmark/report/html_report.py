@@ -4,8 +4,10 @@
 """The report as one self-contained HTML file, without a server or network access."""
 
 import base64
+import gzip
 import math
 from importlib.resources import files
+from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader
@@ -15,10 +17,10 @@ from anomalib_vmpfd.benchmark.records import METRICS
 from anomalib_vmpfd.benchmark.results import Results
 
 from .conditions import conditions
-from .formatting import percent
+from .formatting import difference, interval, percent
 from .gallery import Picture
 from .summary import Summary
-from .tables import COST_TITLES
+from .tables import COST_TITLES, FALSE_POSITIVES, INTERVAL, difference_rows, false_positive_rows
 from .uncertainty import placements
 
 SHORT = {
@@ -64,10 +66,11 @@ def render(
         kinds=sorted({row["kind"] for row in kinds} | {picture.kind for picture in pictures}),
         columns=_columns(summary),
         rows=result_rows(summary),
+        uncertain=uncertain_tables(summary, results),
         kind_rows=kinds,
         failed=summary.failed.to_dict("records"),
         plots=[
-            {"title": title, "source": _svg_uri(svg), "category": title.rsplit(": ", 1)[0] if ": " in title else ""}
+            {"title": title, "source": _packed(svg), "category": title.rsplit(": ", 1)[0] if ": " in title else ""}
             for title, svg in plots.values()
         ],
         pictures=pictures,
@@ -133,6 +136,47 @@ def kind_rows(summary: Summary, results: Results) -> list[dict]:
     return rows
 
 
+def uncertain_tables(summary: Summary, results: Results) -> list[dict]:
+    """The tables whose numbers have intervals over the test images.
+
+    Args:
+        summary (Summary): Results.
+        results (Results): Folder with the scores of the runs.
+
+    Returns:
+        list[dict]: ``name``, ``title``, ``text``, ``columns`` and ``rows`` of each; cells are text and sort value.
+    """
+    tables: list[tuple[str, str, str, list[str], Any, Any]] = [
+        (
+            "differences",
+            f"Image AUROC less that of {summary.models[0]}" if summary.models else "",
+            f"In percent, at the seeds that both models have. {INTERVAL}",
+            summary.models[1:],
+            difference,
+            difference_rows(summary, results),
+        ),
+        (
+            "false-positives",
+            "False-positive rate at the model's own threshold",
+            f"In percent. {FALSE_POSITIVES.replace('`', '')}",
+            summary.models,
+            interval,
+            false_positive_rows(summary, results),
+        ),
+    ]
+    return [
+        {
+            "name": name,
+            "title": title,
+            "text": text,
+            "columns": columns,
+            "rows": [(label, [(write(cell), cell[0] if cell else "") for cell in cells]) for label, cells in rows],
+        }
+        for name, title, text, columns, write, rows in tables
+        if rows
+    ]
+
+
 def _columns(summary: Summary) -> list[str]:
     published = [f"{method}, published {SHORT[metric].lower()}" for metric, method in _published_columns(summary)]
     return [*(SHORT[metric] for metric in METRICS), *published, *(title for title, _, _ in COST_TITLES.values())]
@@ -151,5 +195,6 @@ def _percent(mean: float, deviation: float = math.nan) -> tuple[str, float | str
     return percent(mean, deviation), "" if math.isnan(mean) else mean
 
 
-def _svg_uri(svg: str) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+def _packed(svg: str) -> str:
+    """An SVG for the page's script to unpack: as text, the plots of fifteen categories are megabytes."""
+    return base64.b64encode(gzip.compress(svg.encode(), mtime=0)).decode()

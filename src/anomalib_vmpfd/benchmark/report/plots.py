@@ -22,6 +22,7 @@ SCHEME = (
     "<style>svg{color:#1c2024}svg text{font-family:system-ui,sans-serif}"
     "@media (prefers-color-scheme:dark){svg{color:#e6e9ec}}</style>"
 )
+METADATA = ("Creator", "Date", "Format", "Type")  # not written
 
 
 def draw(summary: Summary, results: Results) -> dict[str, tuple[str, str]]:
@@ -189,9 +190,11 @@ def histograms(summary: Summary, runs: dict[str, dict], title: str) -> Figure:
     for axes, model in zip(grid, models, strict=False):
         scores, labels = np.array(runs[model]["scores"]), np.array(runs[model]["labels"], dtype=bool)
         bins = np.histogram_bin_edges(scores, bins=40)
-        axes.hist(scores[~labels], bins, color=COLORS[0], alpha=0.75, label="normal")
+        # one outline: a path for each bar would be most of a page
+        filled = {"bins": bins, "histtype": "stepfilled"}
+        axes.hist(scores[~labels], **filled, color=COLORS[0], alpha=0.75, label="normal")
         anomalous = {"color": COLORS[1], "edgecolor": COLORS[1], "hatch": "///"}
-        axes.hist(scores[labels], bins, alpha=0.65, label="anomalous", **anomalous)
+        axes.hist(scores[labels], **filled, alpha=0.65, label="anomalous", **anomalous)
         if runs[model]["threshold"] is not None:
             axes.axvline(runs[model]["threshold"], color=INK, linestyle="--", linewidth=1.2, label="threshold")
         axes.set(title=model, xlabel="Raw image score", ylabel="Images")
@@ -202,9 +205,18 @@ def histograms(summary: Summary, runs: dict[str, dict], title: str) -> Figure:
 
 
 def _svg(make: Callable[..., Figure], *args: Any) -> str:  # noqa: ANN401
-    """Draw as SVG in the reader's text colour."""
+    """Draw as SVG in the reader's text colour and font."""
     with mpl.rc_context(cast("dict", STYLE)):
         buffer = io.StringIO()
-        make(*args).savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    svg = buffer.getvalue().replace(INK, "currentColor")
+        make(*args).savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(METADATA))
+    svg = _compact(buffer.getvalue().replace(INK, "currentColor"))
     return re.sub(r"(<svg[^>]*>)", lambda match: match[1] + SCHEME, svg[svg.index("<svg") :], count=1)
+
+
+def _compact(svg: str) -> str:
+    """Drop what nobody sees, so that a page of many plots stays small: Matplotlib's own fonts, and digits."""
+    svg = re.sub(r"font-family: [^;\"]*;? ?", "", svg)
+    svg = re.sub(r' transform="rotate\(-0 [^"]*\)"', "", svg)
+    # outside of tags there are names, which may hold numbers
+    svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r"-?\d+\.\d{2,}", lambda n: f"{float(n[0]):.2f}", tag[0]), svg)
+    return re.sub(r"\s*\n\s*", "\n", svg)

@@ -36,6 +36,10 @@ PUBLISHED = "{} (published)"
 INTERVAL = (
     "± is half the 95 % interval over test images (DeLong): a smaller difference may change sign on other images."
 )
+FALSE_POSITIVES = (
+    "Share of normal test images that are judged anomalous, in brackets its exact 95 % interval (Clopper-Pearson). "
+    "Models of this package ask for `image_fpr`, 2 % by default: where that lies outside, the threshold misses it."
+)
 
 
 def metric_table(summary: Summary, metric: str) -> str:
@@ -68,6 +72,26 @@ def metric_table(summary: Summary, metric: str) -> str:
     return markdown(["Data set / category", *models, *theirs], rows)
 
 
+def difference_rows(summary: Summary, results: Results) -> list[tuple[str, list[tuple[float, float] | None]]]:
+    """List the differences in image AUROC of every other model to the first.
+
+    Args:
+        summary (Summary): Results.
+        results (Results): Folder with the scores of the runs.
+
+    Returns:
+        list[tuple[str, list[tuple[float, float] | None]]]: Title, and difference and standard error of each model, by
+            category and, where there are several, of their mean; empty if no category has scores of two models.
+    """
+    if not summary.models:
+        return []
+    found = differences(summary, results)
+    rows = [(f"{d} / {c}", [by.get((d, c)) for by in found.values()]) for d, c in summary.categories]
+    if len(summary.categories) > 1:
+        rows.append(("Mean of all", [mean_difference(summary, by) for by in found.values()]))
+    return rows if any(found.values()) else []
+
+
 def difference_table(summary: Summary, results: Results) -> str:
     """Write the difference in image AUROC of every other model to the first, in percent.
 
@@ -78,11 +102,28 @@ def difference_table(summary: Summary, results: Results) -> str:
     Returns:
         str: Markdown, or an empty string if no category has scores of two models.
     """
-    found = differences(summary, results)
-    lines = [[f"{d} / {c}", *(difference(by.get((d, c))) for by in found.values())] for d, c in summary.categories]
-    if len(summary.categories) > 1:
-        lines.append(["Mean of all", *(difference(mean_difference(summary, by)) for by in found.values())])
-    return markdown(["Data set / category", *found], lines) if any(found.values()) else ""
+    lines = [[title, *map(difference, cells)] for title, cells in difference_rows(summary, results)]
+    return markdown(["Data set / category", *summary.models[1:]], lines) if lines else ""
+
+
+def false_positive_rows(
+    summary: Summary, results: Results
+) -> list[tuple[str, list[tuple[float, float, float] | None]]]:
+    """List the share of normal test images above each model's own threshold.
+
+    Args:
+        summary (Summary): Results.
+        results (Results): Folder with the decisions of the runs.
+
+    Returns:
+        list[tuple[str, list[tuple[float, float, float] | None]]]: Title, and rate and both ends of its 95 % interval of
+            each model, by category; empty if no run has decisions.
+    """
+    rows = [
+        (f"{d} / {c}", [false_positive_rate(summary, results, d, c, model) for model in summary.models])
+        for d, c in summary.categories
+    ]
+    return rows if any(any(cells) for _, cells in rows) else []
 
 
 def false_positive_table(summary: Summary, results: Results) -> str:
@@ -95,12 +136,8 @@ def false_positive_table(summary: Summary, results: Results) -> str:
     Returns:
         str: Markdown, or an empty string if no run has decisions.
     """
-    rows, known = [], False
-    for dataset, category in summary.categories:
-        rates = [false_positive_rate(summary, results, dataset, category, model) for model in summary.models]
-        known |= any(rates)
-        rows.append([f"{dataset} / {category}", *(interval(rate) for rate in rates)])
-    return markdown(["Data set / category", *summary.models], rows) if known else ""
+    lines = [[title, *map(interval, cells)] for title, cells in false_positive_rows(summary, results)]
+    return markdown(["Data set / category", *summary.models], lines) if lines else ""
 
 
 def cost_table(summary: Summary) -> str:

@@ -55,12 +55,16 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
 
 
 def show(browser, page: Path, width: int = 1280, height: int = 900, scheme: str = "light") -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
     mobile = width < 600
     screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
     features = [{"name": "prefers-color-scheme", "value": scheme}]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
     browser.get(page.as_uri())
+    unpacked = "return [...document.images].every(image => image.complete && image.naturalWidth)"
+    WebDriverWait(browser, 20).until(lambda driver: driver.execute_script(unpacked))
 
 
 def visible(browser, selector: str) -> list:
@@ -205,6 +209,34 @@ def test_what_a_screen_reader_needs_is_there(chromium, page):
     assert levels[0] == 1
     assert all(after - before <= 1 for before, after in pairwise(levels))
     assert chromium.execute_script("return document.documentElement.lang") == "en"
+
+
+def table_of(text: str, title: str) -> list[list[str]]:
+    """Rows of the table below a title of ``report.md``."""
+    section = text.split(f"## {title}", maxsplit=1)[1].split("\n## ", maxsplit=1)[0]
+    return [line[2:-2].split(" | ") for line in section.splitlines() if line.startswith("| ")][2:]
+
+
+def test_intervals_are_those_of_the_markdown(chromium, page, written):
+    show(chromium, page)
+    markdown = written[0].read_text(encoding="utf-8")
+    for name, title in (("differences", "Image AUROC less that of"), ("false-positives", "False-positive rate at")):
+        expected = table_of(markdown, title)
+        rows = chromium.find_elements("css selector", f"#{name}-table tbody tr")
+        seen = [[cell.text for cell in row.find_elements("css selector", "th, td")] for row in rows]
+        assert seen == expected
+        assert any("±" in cell or "to" in cell for row in seen for cell in row[1:])
+    choose(chromium, "filters", "category", "Parts / bolt")
+    assert column(chromium, "#differences-table", "Data set / category") == ["Parts / bolt", "Mean of all"]
+
+
+def test_a_page_without_a_gallery_stays_below_a_megabyte(page):
+    """Also where a suite has as many categories as MVTec AD; their plots are most of a page."""
+    text = page.read_text(encoding="utf-8")
+    pictures = sum(map(len, re.findall(r'src="data:image/[^"]*"', text)))
+    plots = sum(map(len, re.findall(r'data-svg="[^"]*"', text)))
+    assert plots > 10_000
+    assert len(text) - pictures + plots * 15 / 3 < 1_000_000
 
 
 def contrast(browser, selector: str) -> float:

@@ -6,6 +6,13 @@
   const status = document.getElementById("status");
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
+  // Plots are gzipped.
+  for (const image of all("img[data-svg]")) {
+    const packed = Uint8Array.from(atob(image.dataset.svg), (letter) => letter.charCodeAt(0));
+    const svg = new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+    svg.then((text) => { image.src = `data:image/svg+xml,${encodeURIComponent(text)}`; });
+  }
+
   // Sorting: numbers in descending order at first; missing values stay last.
   for (const button of all("thead button")) {
     button.addEventListener("click", () => {
