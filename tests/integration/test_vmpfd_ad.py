@@ -146,7 +146,7 @@ def test_every_ablation_of_tables_5_to_7_trains(few, tmp_path):
             "250x256 is not a multiple of the patch size 32; use 256x256",
         ),
         ({"descriptor": "pdn_large"}, "Unknown descriptor 'pdn_large'; choose 'pdn_small'"),
-        ({"descriptor": "timm/resnet18"}, r"needs descriptor_args\.layers"),
+        ({"descriptor": "timm/resnet18"}, r"needs layers"),
         ({"descriptor": "timm/resnet18", "descriptor_args": {"layers": ["layer9"]}}, "no stages layer9.*layer2"),
         (
             {"descriptor": "timm/no_such_net", "descriptor_args": {"layers": ["a"]}},
@@ -172,7 +172,7 @@ def test_bad_arguments_end_in_one_sentence_with_the_cure(arguments, message):
     ("arguments", "message"),
     [
         ({"descriptor_args": {"weights": "no/such/file.pth"}}, "no/such/file.pth.*local file"),
-        ({"descriptor": "pdn_medium"}, r"No pdn_medium is bundled; give descriptor_args\.weights=.official."),
+        ({"descriptor": "pdn_medium"}, r"No pdn_medium is bundled; give weights=.official."),
         (
             {"descriptor": "timm/resnet18", "descriptor_args": {"layers": ["layer2"]}},
             "No weights of resnet18 are bundled",
