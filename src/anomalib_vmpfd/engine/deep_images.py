@@ -91,8 +91,8 @@ def _grey_values(path: str | Path) -> np.ndarray:
             msg = f"{path}: 16 bits a channel that OpenCV cannot read; write it as PNG or TIFF."
             raise ImageError(msg)
         return image[..., ::-1].astype(np.float32)
-    with Image.open(path) as image:
-        values = np.asarray(image).astype(np.float32)
+    with Image.open(path) as opened:
+        values = np.asarray(opened).astype(np.float32)
     if values.min() < 0 or values.max() > WHITE:
         msg = f"{path}: grey values from {values.min():g} to {values.max():g} do not fit into 16 bits; convert it."
         raise ImageError(msg)
