@@ -23,6 +23,7 @@ from anomalib_vmpfd.engine.export_metadata import metadata
 from anomalib_vmpfd.inspection.folder import images_of
 from anomalib_vmpfd.inspection.handlers import WHOLE, Handlers
 from anomalib_vmpfd.inspection.judge import judge_of
+from browser import headless_chromium
 
 SAID = ["truth", "wrongly_judged"]  # columns of the page alone
 
@@ -153,20 +154,9 @@ def page(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
     """A headless Chromium."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    binary = shutil.which("chromium") or shutil.which("chromium-browser")
-    driver = shutil.which("chromedriver")
-    if not binary or not driver:
-        pytest.skip("no chromium with chromedriver: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    downloads = tmp_path_factory.mktemp("chromium")
-    for switch in ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--user-data-dir={downloads}"):
-        options.add_argument(switch)
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield browser
-    browser.quit()
+    logs = {"performance": "ALL", "browser": "ALL"}
+    with headless_chromium(tmp_path_factory.mktemp("chromium"), loggingPrefs=logs) as browser:
+        yield browser
 
 
 def show(browser, url: str, width: int = 1280, scheme: str = "light") -> None:

@@ -4,7 +4,6 @@
 """The report as a reader meets it: files on disk, a real browser, a phone, a keyboard."""
 
 import re
-import shutil
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from by_hand import HOSTILE, Finished
 
 from anomalib_vmpfd.benchmark.report.write import write_report
+from browser import headless_chromium
 
 
 @pytest.fixture(scope="module")
@@ -31,27 +31,8 @@ def page(written: list[Path]) -> Path:
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
     """A headless Chromium."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    binary = shutil.which("chromium") or shutil.which("chromium-browser")
-    driver = shutil.which("chromedriver")
-    if not binary or not driver:
-        pytest.skip("no chromium with chromedriver: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    for switch in (
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
-    ):
-        options.add_argument(switch)
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield browser
-    browser.quit()
+    with headless_chromium(tmp_path_factory.mktemp("chromium")) as browser:
+        yield browser
 
 
 def show(browser, page: Path, width: int = 1280, height: int = 900, scheme: str = "light") -> None:
