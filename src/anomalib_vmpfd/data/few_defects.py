@@ -125,19 +125,24 @@ class FewDefects(Folder):
 
     def _create_test_split(self) -> None:
         super()._create_test_split()
+        self._known = self._taken_out_of_test(self.known_defects, self.removed_defects)
+        self._check_leaks()
+
+    def _taken_out_of_test(self, count: int, removed: int) -> AnomalibDataset | None:
+        """Remove defects from the test; gives the first ``count`` of them."""
         samples = self.test_data.samples
         defects = samples.index[samples.label_index == 1].tolist()
-        if self.removed_defects and len(defects) <= self.removed_defects:
+        if removed and len(defects) <= removed:
             msg = (
-                f"{self.removed_defects} of {len(defects)} defective images are to be left out of the test, and none "
-                "would remain; give fewer, or more images."
+                f"{removed} of {len(defects)} defective images are to be left out of the test, and none would remain; "
+                "give fewer, or more images."
             )
             raise ValueError(msg)
         order = torch.randperm(len(defects), generator=torch.Generator().manual_seed(self.seed)).tolist()
-        removed = [defects[position] for position in order[: self.removed_defects]]
-        self._known = self.test_data.subsample(removed[: self.known_defects]) if self.known_defects else None
-        self.test_data = self.test_data.subsample([index for index in samples.index if index not in set(removed)])
-        self._check_leaks()
+        drawn = [defects[position] for position in order[:removed]]
+        taken = self.test_data.subsample(drawn[:count]) if count else None
+        self.test_data = self.test_data.subsample([index for index in samples.index if index not in set(drawn)])
+        return taken
 
     def _create_val_split(self) -> None:
         super()._create_val_split()

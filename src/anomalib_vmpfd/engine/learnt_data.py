@@ -103,7 +103,11 @@ class LearntImages:
     def evenly(self, count: int) -> "LearntImages":
         """At most ``count`` of the images, evenly spaced; they keep their numbers."""
         positions = torch.linspace(0, len(self) - 1, min(count, len(self))).long()
-        return LearntImages(self._normals, self._numbers[positions], *self._reading)
+        return self.only(self._numbers[positions])
+
+    def only(self, numbers: Tensor) -> "LearntImages":
+        """Some of the images by their numbers, which they keep."""
+        return LearntImages(self._normals, numbers, *self._reading)
 
 
 def read(

@@ -68,6 +68,16 @@ class NormalImages:
         """Files of the training images; none where the data set does not tell."""
         return _paths(self._loader.dataset)
 
+    def leave_out(self, numbers: Sequence[int]) -> None:
+        """Take no threshold from some of the learnt images, given by their position in ``learnt``, and name them."""
+        out = [self.learnt[number] for number in numbers]
+        self.calibration = [index for index in self.calibration if index not in set(out)]
+        paths = self.paths
+        named = "\n  ".join(paths[index] if paths else f"image {index} of the data set" for index in out)
+        logger.warning(
+            f"{len(out)} of {len(self.learnt)} training images are left out, those that belong least first:\n  {named}"
+        )
+
     def warn_if_squeezed(self, image_size: tuple[int, int]) -> None:
         """Tell of a better size where this one distorts the images."""
         warn_if_squeezed(self.paths, image_size)

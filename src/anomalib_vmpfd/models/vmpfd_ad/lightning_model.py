@@ -16,7 +16,7 @@ See Also:
     :class:`anomalib_vmpfd.models.vmpfd_ad.torch_model.VmpfdAdModel`
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -26,9 +26,11 @@ from anomalib.models.components import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
+from kornia.geometry.transform import rotate
 from torch import Tensor
 
 from anomalib_vmpfd.anomaly.branch import Features
+from anomalib_vmpfd.engine.contamination import check_contamination, leave_out_contamination
 from anomalib_vmpfd.engine.feature_cache import CachedFeatures, training_cache
 from anomalib_vmpfd.engine.learnt_data import LearntImages
 from anomalib_vmpfd.engine.module import CalibratedMixin
@@ -38,7 +40,7 @@ from anomalib_vmpfd.engine.post_processor import Threshold
 from anomalib_vmpfd.engine.pre_processor import own_or_given
 
 from .build import DEFAULT_MAP_WEIGHTS, build_model
-from .torch_model import ImageScore, RawScores, VmpfdAdModel
+from .torch_model import Descriptors, ImageScore, RawScores, VmpfdAdModel
 
 DEFAULT_IMAGE_SIZE = (256, 256)
 
@@ -79,6 +81,10 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
             Defaults to ``(0.9, 0.995)``.
         held_out (float | None): Share of the normal training images that calibrate instead of train. Defaults to
             ``None``: 0 where every branch can leave single images out, else 0.1.
+        rotations (int): Number of angles, evenly spaced around the circle, at which the prototypes know every normal:
+            for few images of parts that lie at any angle. Defaults to ``1``: as they are.
+        contamination (float): Share of the training images to leave out, those that score highest by what was learnt
+            from the others: for training data that may hold defects. They are named in the log. Defaults to ``0``.
         threshold (str): ``"normals"``: thresholds at the false-positive rates below, from normals; ``"f1"``:
             anomalib's threshold of the best F1 score on the validation set. Defaults to ``"normals"``.
         image_fpr (float): False-positive rate for images. Defaults to ``0.02``.
@@ -123,6 +129,8 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
         image_score: ImageScore = "branches",
         map_quantiles: tuple[float, float] = (0.9, 0.995),
         held_out: float | None = None,
+        rotations: int = 1,
+        contamination: float = 0.0,
         threshold: Threshold = "normals",
         image_fpr: float = 0.02,
         mask_fpr: float = 0.1,
@@ -165,6 +173,12 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
         self.image_size = (height, width)
         self.map_quantiles = map_quantiles
         self.held_out = (0.0 if self.model.leaves_one_out else 0.1) if held_out is None else held_out
+        if rotations < 1 or (rotations > 1 and density != "prototypes"):
+            msg = f"rotations={rotations} must be at least 1, and more need density='prototypes'."
+            raise ValueError(msg)
+        self.rotations = rotations
+        check_contamination(contamination, self.model.leaves_one_out and not self.held_out)
+        self.contamination = contamination
         self.lr = lr
         self.lr_schedule = lr_schedule
         self.weight_decay = weight_decay
@@ -200,13 +214,18 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
         """Learn the descriptor's statistics, then what each branch learns without gradients."""
         if self.model.needs_descriptors:
             self.model.descriptor.fit_statistics(self.describe(batch) for batch, _ in images)
-        features = _LearntFeatures(self, images)
+        upright = _LearntFeatures(self, images)
+        turned = _LearntFeatures(self, images, tuple(360 * turn / self.rotations for turn in range(self.rotations)))
         for branch in self.model.branches.values():
-            branch.fit(features)
+            # whole images have a layout, cells need none
+            branch.fit(turned if branch is self.model.density else upright)
 
     def score_learnt(self, images: LearntImages, *, thresholds: bool) -> None:
         """Scores of learnt images as if they were new, from the branches that can leave an image out."""
         self._left_out = {}
+        if self.contamination:
+            images, out = leave_out_contamination(images, self.contamination, self._scores_as_new, self.fit_normals)
+            self._normals.leave_out(out)
         if thresholds and len(images) > 1:
             features = _LearntFeatures(self, images)
             able = {name: branch for name, branch in self.model.branches.items() if branch.leaves_one_out}
@@ -227,6 +246,17 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
         # no image is judged by its own prototypes
         return self.model.calibrate({**_concatenated(observed), **self._left_out}, self.map_quantiles)
 
+    @torch.no_grad()
+    def _scores_as_new(self, learnt: LearntImages, others: LearntImages) -> tuple[Tensor, Tensor]:
+        """Image scores of learnt images, each by what was learnt from the others, ``(N,)``, and of others, ``(M,)``."""
+        features, branches = _LearntFeatures(self, learnt), self.model.branches.values()
+        left_out = [branch.calibrate(branch.score_left_out(features), self.map_quantiles) for branch in branches]
+        new = [
+            torch.stack([branch.image_score(branch.score(seen)) for branch in branches]).sum(0)
+            for seen, _ in _LearntFeatures(self, others)
+        ]
+        return torch.stack(left_out).sum(0), torch.cat([left_out[0].new_empty(0), *new])
+
     def describe(self, batch: Batch) -> tuple[Tensor, ...] | None:
         """Descriptors of a batch, through the cache; ``None`` outside of a training, or where nothing reads them."""
         if self.descriptors is None or not self.model.needs_descriptors:
@@ -235,32 +265,40 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
 
 
 class _LearntFeatures:
-    """Learnt images as the branches look at them."""
+    """Learnt images as the branches look at them, at one angle in degrees or at several, one after the other."""
 
-    def __init__(self, module: VmpfdAd, images: LearntImages) -> None:
+    def __init__(self, module: VmpfdAd, images: LearntImages, angles: Sequence[float] = (0.0,)) -> None:
         self._module = module
         self._images = images
+        self._angles = angles
 
     def __len__(self) -> int:
-        return len(self._images)
+        return len(self._images) * len(self._angles)
 
     def __iter__(self) -> Iterator[tuple[Features, Tensor]]:
+        for angle in self._angles:
+            for descriptors, numbers, images in self._described() if angle == 0 else self._turned(angle):
+                yield self._module.model.features(images, descriptors, encode=False), numbers
+
+    def evenly(self, count: int) -> "_LearntFeatures":
+        return _LearntFeatures(self._module, self._images.evenly(count), self._angles)
+
+    def _described(self) -> Iterator[tuple[Descriptors | None, Tensor, Tensor | None]]:
         module, numbers, paths = self._module, self._images.numbers, self._images.paths
-        batches = range(0, len(numbers), BATCH_SIZE)
         cache = module.descriptors
         if cache is not None and paths and all(path in cache for path in paths):
             # nothing is read from the disk again
-            for start in batches:
-                described = cache.known(paths[start : start + BATCH_SIZE], module.device)
-                part = numbers[start : start + BATCH_SIZE].to(module.device)
-                yield module.model.features(None, described, encode=False), part
+            for start in range(0, len(numbers), BATCH_SIZE):
+                part = slice(start, start + BATCH_SIZE)
+                yield cache.known(paths[part], module.device), numbers[part].to(module.device), None
             return
         for batch, part in self._images:
-            described = module.describe(batch)
-            yield module.model.features(batch.image, described, encode=False), part
+            yield module.describe(batch), part, batch.image
 
-    def evenly(self, count: int) -> "_LearntFeatures":
-        return _LearntFeatures(self._module, self._images.evenly(count))
+    def _turned(self, angle: float) -> Iterator[tuple[Descriptors | None, Tensor, Tensor | None]]:
+        for batch, part in self._images:
+            images = rotate(batch.image, torch.tensor(angle, device=batch.image.device), padding_mode="reflection")
+            yield self._module.model.descriptor.describe(images), part, images
 
 
 def _concatenated(batches: Iterable[RawScores]) -> RawScores:
