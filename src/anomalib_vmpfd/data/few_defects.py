@@ -90,7 +90,7 @@ class FewDefects(Folder):
         if self.test_split_mode != TestSplitMode.FROM_DIR or not self.abnormal_dir:
             msg = "FewDefects takes its defects out of abnormal_dir; give it, and test_split_mode='from_dir'."
             raise ValueError(msg)
-        if not self.mask_dir:
+        if self.known_defects and not self.mask_dir:
             msg = "FewDefects needs mask_dir: what is learnt of a defect is where it is."
             raise ValueError(msg)
 
@@ -119,7 +119,7 @@ class FewDefects(Folder):
                 msg = f"There is no folder {root / str(self.abnormal_dir)}; give the folders of the defects."
                 raise ValueError(msg)
             # Folder itself puts the root before them
-            self.mask_dir = [str(self.mask_dir).replace("*", path.name) for path in kinds]
+            self.mask_dir = [str(self.mask_dir).replace("*", path.name) for path in kinds] if self.mask_dir else None
             self.abnormal_dir = [str(path.relative_to(root)) for path in kinds]
         super()._setup(_stage)
 

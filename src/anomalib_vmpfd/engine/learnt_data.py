@@ -100,6 +100,11 @@ class LearntImages:
         """Numbers of the images, ``(N,)``."""
         return self._numbers
 
+    @property
+    def device(self) -> torch.device:
+        """Where the images go."""
+        return self._reading[2]
+
     def evenly(self, count: int) -> "LearntImages":
         """At most ``count`` of the images, evenly spaced; they keep their numbers."""
         positions = torch.linspace(0, len(self) - 1, min(count, len(self))).long()

@@ -16,6 +16,7 @@ from anomalib_vmpfd.benchmark.records import FPR_LIMIT, METRICS
 from anomalib_vmpfd.benchmark.results import Results
 from anomalib_vmpfd.plotting.style import COLORS, DASHES, INK, MARKERS, STYLE
 
+from .series import dataset_series, model_series
 from .summary import Summary
 
 SCHEME = (
@@ -41,6 +42,12 @@ def draw(summary: Summary, results: Results) -> dict[str, tuple[str, str]]:
         "auroc_latency.svg": ("Image AUROC against latency, models with all runs", _svg(auroc_latency, summary)),
         "metrics.svg": ("Metrics, mean of all categories, models with all runs", _svg(metric_bars, summary)),
     }
+    for name, title, make in (
+        ("data_series.svg", "Metrics over the data sets, mean of their categories", dataset_series),
+        ("model_series.svg", "Pixel AP over the models", model_series),
+    ):
+        if svg := _svg(make, summary):
+            plots[name] = (title, svg)
     for index, (dataset, category) in enumerate(summary.categories):
         found = {model: results.predictions(key) for model, key in summary.first_runs(dataset, category).items()}
         if runs := {model: run for model, run in found.items() if run is not None}:
@@ -204,11 +211,14 @@ def histograms(summary: Summary, runs: dict[str, dict], title: str) -> Figure:
     return figure
 
 
-def _svg(make: Callable[..., Figure], *args: Any) -> str:  # noqa: ANN401
-    """Draw as SVG in the reader's text colour and font."""
+def _svg(make: Callable[..., Figure | None], *args: Any) -> str:  # noqa: ANN401
+    """Draw as SVG in the reader's text colour and font; empty where there is nothing to draw."""
     with mpl.rc_context(cast("dict", STYLE)):
         buffer = io.StringIO()
-        make(*args).savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(METADATA))
+        figure = make(*args)
+        if figure is None:
+            return ""
+        figure.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(METADATA))
     svg = _compact(buffer.getvalue().replace(INK, "currentColor"))
     return re.sub(r"(<svg[^>]*>)", lambda match: match[1] + SCHEME, svg[svg.index("<svg") :], count=1)
 

@@ -76,9 +76,13 @@ class Summary:
 
         Returns:
             tuple[float, float]: Mean, and standard deviation over the seeds (NaN for one seed). Both are NaN if a
-                category has no run, as means over different categories are not comparable.
+                category has no run, as means over different categories are not comparable; one that no model has the
+                metric of takes no part.
         """
-        wanted = [key for key in self.categories if dataset in {None, key[0]} and category in {None, key[1]}]
+        measured = self.runs.groupby(["dataset", "category"])[metric].count()
+        without = set(measured.index[measured == 0])  # as pixels where there are no masks
+        asked = [key for key in self.categories if dataset in {None, key[0]} and category in {None, key[1]}]
+        wanted = [key for key in asked if key not in without]
         runs = self.runs[self.runs.model == model].set_index(["dataset", "category"])[["seed", metric]].dropna()
         runs = runs[runs.index.isin(wanted)]
         if set(runs.index) < set(wanted):

@@ -114,3 +114,31 @@ def _with_reads(encoder_args: Arguments, reconstruction: str | None) -> dict[str
         )
         raise ValueError(msg)
     return {**(encoder_args or {}), "reads": reads}
+
+
+def check_rotations(rotations: int, density: str | None) -> None:
+    """Refuse a number of angles that is none, or that nothing learns.
+
+    Raises:
+        ValueError: If so.
+    """
+    if rotations < 1 or (rotations > 1 and density != "prototypes"):
+        msg = f"rotations={rotations} must be at least 1, and more need density='prototypes'."
+        raise ValueError(msg)
+
+
+def check_contamination(contamination: float, leaves_one_out: bool) -> None:
+    """Refuse a share that is none, or a model that cannot judge what it learnt.
+
+    Raises:
+        ValueError: If so.
+    """
+    if not 0 <= contamination < 0.5:
+        msg = f"contamination={contamination} is the share of training images to leave out: from 0 to below 0.5."
+        raise ValueError(msg)
+    if contamination and not leaves_one_out:
+        msg = (
+            "contamination needs a model that judges every image by what it learnt from the others: "
+            "density='prototypes', reconstruction='components' (or one of them null) and held_out=0, as by default."
+        )
+        raise ValueError(msg)

@@ -16,7 +16,8 @@ See Also:
     :class:`anomalib_vmpfd.models.vmpfd_ad.torch_model.VmpfdAdModel`
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -26,21 +27,18 @@ from anomalib.models.components import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
-from kornia.geometry.transform import rotate
 from torch import Tensor
 
-from anomalib_vmpfd.anomaly.branch import Features
-from anomalib_vmpfd.engine.contamination import check_contamination, leave_out_contamination
 from anomalib_vmpfd.engine.feature_cache import CachedFeatures, training_cache
 from anomalib_vmpfd.engine.learnt_data import LearntImages
 from anomalib_vmpfd.engine.module import CalibratedMixin
-from anomalib_vmpfd.engine.normal_images import BATCH_SIZE
 from anomalib_vmpfd.engine.optim import LrSchedule, adamw, is_trained
 from anomalib_vmpfd.engine.post_processor import Threshold
 from anomalib_vmpfd.engine.pre_processor import own_or_given
 
-from .build import DEFAULT_MAP_WEIGHTS, build_model
-from .torch_model import Descriptors, ImageScore, RawScores, VmpfdAdModel
+from .build import DEFAULT_MAP_WEIGHTS, build_model, check_contamination, check_rotations
+from .learnt_features import LearntFeatures
+from .torch_model import ImageScore, RawScores, VmpfdAdModel
 
 DEFAULT_IMAGE_SIZE = (256, 256)
 
@@ -173,11 +171,9 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
         self.image_size = (height, width)
         self.map_quantiles = map_quantiles
         self.held_out = (0.0 if self.model.leaves_one_out else 0.1) if held_out is None else held_out
-        if rotations < 1 or (rotations > 1 and density != "prototypes"):
-            msg = f"rotations={rotations} must be at least 1, and more need density='prototypes'."
-            raise ValueError(msg)
-        self.rotations = rotations
+        check_rotations(rotations, density)
         check_contamination(contamination, self.model.leaves_one_out and not self.held_out)
+        self.rotations = rotations
         self.contamination = contamination
         self.lr = lr
         self.lr_schedule = lr_schedule
@@ -214,8 +210,8 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
         """Learn the descriptor's statistics, then what each branch learns without gradients."""
         if self.model.needs_descriptors:
             self.model.descriptor.fit_statistics(self.describe(batch) for batch, _ in images)
-        upright = _LearntFeatures(self, images)
-        turned = _LearntFeatures(self, images, tuple(360 * turn / self.rotations for turn in range(self.rotations)))
+        upright = self._features(images)
+        turned = self._features(images, tuple(360 * turn / self.rotations for turn in range(self.rotations)))
         for branch in self.model.branches.values():
             # whole images have a layout, cells need none
             branch.fit(turned if branch is self.model.density else upright)
@@ -224,10 +220,9 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
         """Scores of learnt images as if they were new, from the branches that can leave an image out."""
         self._left_out = {}
         if self.contamination:
-            images, out = leave_out_contamination(images, self.contamination, self._scores_as_new, self.fit_normals)
-            self._normals.leave_out(out)
+            images = self._without_contamination(images)
         if thresholds and len(images) > 1:
-            features = _LearntFeatures(self, images)
+            features = self._features(images)
             able = {name: branch for name, branch in self.model.branches.items() if branch.leaves_one_out}
             self._left_out = {name: branch.score_left_out(features) for name, branch in able.items()}
 
@@ -247,58 +242,29 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
         return self.model.calibrate({**_concatenated(observed), **self._left_out}, self.map_quantiles)
 
     @torch.no_grad()
-    def _scores_as_new(self, learnt: LearntImages, others: LearntImages) -> tuple[Tensor, Tensor]:
-        """Image scores of learnt images, each by what was learnt from the others, ``(N,)``, and of others, ``(M,)``."""
-        features, branches = _LearntFeatures(self, learnt), self.model.branches.values()
-        left_out = [branch.calibrate(branch.score_left_out(features), self.map_quantiles) for branch in branches]
-        new = [
-            torch.stack([branch.image_score(branch.score(seen)) for branch in branches]).sum(0)
-            for seen, _ in _LearntFeatures(self, others)
+    def _without_contamination(self, images: LearntImages) -> LearntImages:
+        """Learn anew without the images that score highest by what was learnt from the others."""
+        features = self._features(images)
+        scores = [
+            branch.calibrate(branch.score_left_out(features), self.map_quantiles)
+            for branch in self.model.branches.values()
         ]
-        return torch.stack(left_out).sum(0), torch.cat([left_out[0].new_empty(0), *new])
+        count = math.ceil(self.contamination * len(images))
+        doubtful = torch.stack(scores).sum(0).cpu().argsort(descending=True)[:count]
+        self._normals.leave_out(images.numbers[doubtful].tolist())
+        kept = images.only(images.numbers[~torch.isin(images.numbers, images.numbers[doubtful])])
+        self.fit_normals(kept)
+        return kept
+
+    def _features(self, images: LearntImages, angles: Sequence[float] = (0.0,)) -> LearntFeatures:
+        cache = self.descriptors if self.model.needs_descriptors else None
+        return LearntFeatures(self.model, cache, images, angles)
 
     def describe(self, batch: Batch) -> tuple[Tensor, ...] | None:
         """Descriptors of a batch, through the cache; ``None`` outside of a training, or where nothing reads them."""
         if self.descriptors is None or not self.model.needs_descriptors:
             return None
         return self.descriptors(batch.image, batch.image_path)
-
-
-class _LearntFeatures:
-    """Learnt images as the branches look at them, at one angle in degrees or at several, one after the other."""
-
-    def __init__(self, module: VmpfdAd, images: LearntImages, angles: Sequence[float] = (0.0,)) -> None:
-        self._module = module
-        self._images = images
-        self._angles = angles
-
-    def __len__(self) -> int:
-        return len(self._images) * len(self._angles)
-
-    def __iter__(self) -> Iterator[tuple[Features, Tensor]]:
-        for angle in self._angles:
-            for descriptors, numbers, images in self._described() if angle == 0 else self._turned(angle):
-                yield self._module.model.features(images, descriptors, encode=False), numbers
-
-    def evenly(self, count: int) -> "_LearntFeatures":
-        return _LearntFeatures(self._module, self._images.evenly(count), self._angles)
-
-    def _described(self) -> Iterator[tuple[Descriptors | None, Tensor, Tensor | None]]:
-        module, numbers, paths = self._module, self._images.numbers, self._images.paths
-        cache = module.descriptors
-        if cache is not None and paths and all(path in cache for path in paths):
-            # nothing is read from the disk again
-            for start in range(0, len(numbers), BATCH_SIZE):
-                part = slice(start, start + BATCH_SIZE)
-                yield cache.known(paths[part], module.device), numbers[part].to(module.device), None
-            return
-        for batch, part in self._images:
-            yield module.describe(batch), part, batch.image
-
-    def _turned(self, angle: float) -> Iterator[tuple[Descriptors | None, Tensor, Tensor | None]]:
-        for batch, part in self._images:
-            images = rotate(batch.image, torch.tensor(angle, device=batch.image.device), padding_mode="reflection")
-            yield self._module.model.descriptor.describe(images), part, images
 
 
 def _concatenated(batches: Iterable[RawScores]) -> RawScores:

@@ -39,7 +39,7 @@ def test_images_with_defects_are_left_out_by_name_and_do_not_set_the_threshold(p
     left_out = next(text for text in caplog.messages if "are left out" in text)
     assert sorted(re.findall(r"(\w+)\.png", left_out)) == [f"defect_{index}" for index in range(4)]
     # what stays is the clean set: everything learnt from it is the same but for the draw of the cells
-    for name in ("descriptor.mean", "density.maps.1.maximum"):
+    for name in ("descriptor.levels.1.mean", "density.maps.1.maximum"):
         torch.testing.assert_close(model.model.state_dict()[name], wanted.model.state_dict()[name], rtol=0.1, atol=0.05)
     threshold, expected = (float(each.post_processor.image_threshold) for each in (model, wanted))
     assert threshold == pytest.approx(expected, abs=0.01)
