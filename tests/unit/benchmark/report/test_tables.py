@@ -5,13 +5,14 @@
 
 import statistics
 
+import pandas as pd
 import pytest
 from by_hand import HOSTILE, Finished, row
 
 from anomalib_vmpfd.benchmark.records import RunKey, RunResult
 from anomalib_vmpfd.benchmark.report.markdown_report import report
 from anomalib_vmpfd.benchmark.report.summary import load_published, summarise
-from anomalib_vmpfd.benchmark.report.tables import cost_table, metric_table
+from anomalib_vmpfd.benchmark.report.tables import cost_table, metric_table, not_run
 from anomalib_vmpfd.benchmark.report.write import write_report
 from anomalib_vmpfd.benchmark.results import Results
 from anomalib_vmpfd.benchmark.suite import DatasetEntry, ModelEntry, Suite
@@ -94,6 +95,51 @@ def test_a_suite_of_failures_has_a_report_too(finished: Finished):
     assert "No run has finished, 9 failed." in markdown
     assert markdown.count("failed: MemoryError") == page.count("failed: MemoryError") == 9
     assert "plots/" not in markdown
+
+
+def test_skipped_runs_are_told_in_a_line_and_leave_the_tables_alone(finished: Finished):
+    before = summarise(finished.suite, finished.results)
+    why = f"{HOSTILE}/vit.safetensors not found; put it there"
+    for category in ("bolt", "nut", "other"):
+        key = RunKey("by_hand", "Dinomaly", "Parts", category, 0)
+        finished.results.record(RunResult({**key._asdict(), "status": f"skipped: {why}", "settings": ""}))
+    after = summarise(finished.suite, finished.results)
+    assert (after.models, after.categories, len(after.failed)) == (before.models, before.categories, len(before.failed))
+    assert not_run(after) == [("Dinomaly", 3, why)]
+    markdown, page = (
+        path.read_text(encoding="utf-8") for path in write_report(finished.suite, finished.results.folder)
+    )
+    assert markdown.count("Dinomaly") == page.count("Dinomaly") == 1
+    assert "## Not run\n\n- Dinomaly, 3 runs: " in markdown
+    assert HOSTILE not in markdown + page
+
+
+def test_a_suite_that_was_skipped_whole_has_a_report_too(tmp_path):
+    suite, results = measured(tmp_path, {}, [])
+    key = RunKey(suite.suite, "Dinomaly", "Parts", "bolt", 0)
+    results.record(RunResult({**key._asdict(), "status": "skipped: no file", "settings": ""}))
+    for path in write_report(suite, results.folder):
+        assert "no file" in path.read_text(encoding="utf-8")
+    assert key not in results.done()
+
+
+def test_results_of_older_versions_lack_columns_and_are_reported_and_kept(finished: Finished):
+    table = finished.results.table
+    lines = table.read_text(encoding="utf-8").splitlines()
+    assert lines[0].count(",AUPIMO,") == 1
+    young = pd.read_csv(table, dtype=str, keep_default_na=False)
+    young.drop(columns="AUPIMO").to_csv(table, index=False)
+    summary = summarise(finished.suite, finished.results)
+    assert "AUPIMO" not in summary.metrics
+    assert metric_table(summary, "AUPIMO") == ""
+    for path in write_report(finished.suite, finished.results.folder):
+        assert "AUPIMO" not in path.read_text(encoding="utf-8")
+    key = RunKey("by_hand", "A", "Parts", "bolt", 0)
+    assert key in finished.results.done()
+    finished.results.record(RunResult(row(key)))
+    rows = {(line["model"], line["category"]): line["AUPIMO"] for line in finished.results.rows()}
+    assert (rows["A", "bolt"], rows["A", "nut"]) == ("0.3", "")
+    assert "| 30.0 |" in metric_table(summarise(finished.suite, finished.results), "AUPIMO").replace("**", "")
 
 
 def test_published_tables_are_whole():
