@@ -13,9 +13,9 @@ COLUMNS = (
     "threshold", "train_seconds", "train_steps", "latency_ms", "throughput_ips", "peak_memory_mb", "parameters",
     "flops", "checkpoint_mb", "device", "precision", "commit",
     # beyond the fixed part
-    "AUPIMO", "image_F1Max", "pixel_F1Max", "pixel_threshold", "train_epochs", "test_seconds", "base_memory_mb", "val_split",
-    "image_size", "train_images", "test_images", "threads", "device_name", "date", "python_version", "torch_version",
-    "lightning_version", "anomalib_version", "anomalib_vmpfd_version", "settings",
+    "AUPIMO", "image_F1Max", "pixel_F1Max", "pixel_threshold", "train_epochs", "test_seconds", "base_memory_mb",
+    "val_split", "image_size", "train_images", "test_images", "threads", "device_name", "date", "python_version",
+    "torch_version", "lightning_version", "anomalib_version", "anomalib_vmpfd_version", "settings",
 )  # fmt: skip
 """Columns of ``results.csv``. Metrics are fractions between 0 and 1; empty cells are missing values."""
 

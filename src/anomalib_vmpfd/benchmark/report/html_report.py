@@ -180,7 +180,11 @@ def uncertain_tables(summary: Summary, results: Results) -> list[dict]:
 
 def _columns(summary: Summary) -> list[str]:
     published = [f"{method}, published {SHORT[metric].lower()}" for metric, method in _published_columns(summary)]
-    return [*(SHORT[metric] for metric in summary.metrics), *published, *(title for title, _, _ in COST_TITLES.values())]
+    return [
+        *(SHORT[metric] for metric in summary.metrics),
+        *published,
+        *(title for title, _, _ in COST_TITLES.values()),
+    ]
 
 
 def _published_columns(summary: Summary) -> list[tuple[str, str]]:

@@ -54,7 +54,7 @@ def report(summary: Summary, results: Results, plots: dict[str, str]) -> str:
         rows = summary.failed[["model", "dataset", "category", "seed", "status"]].to_numpy().tolist()
         parts += ["## Failed runs", "", markdown(["Model", "Data set", "Category", "Seed", "Status"], rows), ""]
     if skipped := not_run(summary):
-        parts += ["## Not run", "", *(f"- {escape(f'{model}, {n} runs: {why}')}" for model, n, why in skipped), ""]
+        parts += ["## Not run", "", *(f"- {escape(f'{model}, {runs}: {why}')}" for model, runs, why in skipped), ""]
     if plots:
         parts += ["## Plots", "", *(f"![{escape(title)}](plots/{name})\n" for name, title in plots.items())]
     return "\n".join(parts).rstrip() + "\n"

@@ -142,17 +142,20 @@ def false_positive_table(summary: Summary, results: Results) -> str:
     return markdown(["Data set / category", *summary.models], lines) if lines else ""
 
 
-def not_run(summary: Summary) -> list[tuple[str, int, str]]:
+def not_run(summary: Summary) -> list[tuple[str, str, str]]:
     """List the models that were skipped.
 
     Args:
         summary (Summary): Results.
 
     Returns:
-        list[tuple[str, int, str]]: Model, number of its runs, and why they were not started.
+        list[tuple[str, str, str]]: Model, number of its runs in words, and why they were not started.
     """
     counts = summary.skipped.groupby(["model", "status"], sort=False).size()
-    return [(model, int(count), status.removeprefix(SKIPPED)) for (model, status), count in counts.items()]
+    return [
+        (model, f"{count} run{'s' if count > 1 else ''}", status.removeprefix(SKIPPED))
+        for (model, status), count in counts.items()
+    ]
 
 
 def cost_table(summary: Summary) -> str:

@@ -33,7 +33,7 @@ def run_isolated(spec: RunSpec, log: Path) -> RunResult:
         log (Path): File for the output of the process.
 
     Returns:
-        RunResult: The result, or a row whose status is ``failed: `` and the error, or ``skipped: `` and what is missing.
+        RunResult: The result, or a row whose status is ``failed: `` or ``skipped: `` and the reason.
     """
     if spec.missing:
         reason = f"{' and '.join(spec.missing)} not found; put it there, or name its folder with --weights FOLDER"

@@ -57,8 +57,9 @@ def test_a_run_without_its_weights_is_skipped_until_they_are_there(tmp_path, mon
     monkeypatch.setattr(CONTEXT, "Process", start)
     run = spec(model="NoSuchModel", **filled(needs))
     result = run_isolated(run, tmp_path / "run.log")
-    expected = f"skipped: {tmp_path}/absent.safetensors not found; put it there, or name its folder with --weights FOLDER"
-    assert result.row == {**run.key._asdict(), "status": expected, "settings": "x"}
+    cure = "put it there, or name its folder with --weights FOLDER"
+    status = f"skipped: {tmp_path}/absent.safetensors not found; {cure}"
+    assert result.row == {**run.key._asdict(), "status": status, "settings": "x"}
     (tmp_path / "absent.safetensors").touch()
     with pytest.raises(Started):
         run_isolated(run, tmp_path / "run.log")

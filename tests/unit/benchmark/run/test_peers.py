@@ -23,7 +23,7 @@ PEERS = {run.key.model: run for run in runs(SUITE) if run.key.category == "screw
 @pytest.mark.usefixtures("no_network")
 @pytest.mark.parametrize("name", PEERS)
 def test_every_peer_is_built_without_a_download(name, monkeypatch):
-    """Without values, as one of them has 840 million parameters: the arguments fit, and all that is pre-trained is named."""
+    """The arguments fit and all that is pre-trained is named; without values, as one has 840 million parameters."""
     named = []
     monkeypatch.setattr(
         module, "use_local_weights", lambda model, weights: named.extend(map(model.get_submodule, weights))
