@@ -119,7 +119,9 @@ def test_aupimo_equals_a_plain_sweep_over_thresholds(digits, tolerance):
 def test_aupimo_is_missing_where_no_threshold_comes_near_its_bounds():
     maps, masks = (torch.tensor(values) for values in maps_and_masks())
     labels = masks.flatten(1).any(dim=1)
-    assert aupimo(maps, masks, labels) is not None
+    area = aupimo(maps, masks, labels)
+    whole = Predictions(maps.amax(dim=(1, 2)), labels, [], [], maps, masks, (100, 100))
+    assert evaluate(whole)[0]["AUPIMO"] == area > 0
     assert aupimo(maps[:9], masks[:9], labels[:9]) is None, "50,000 pixels of normal images"
     assert aupimo(maps[:4], masks[:4], labels[:4]) is None, "no normal image"
     assert aupimo(maps.clamp(max=1), masks, labels) is None, "a tenth of all pixels shares the highest value"
