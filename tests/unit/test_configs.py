@@ -3,6 +3,7 @@
 
 """The shipped configs, read by anomalib's own command line."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from anomalib.cli.cli import AnomalibCLI
 
 import anomalib_vmpfd
+from tiny import save, texture
 
 REPOSITORY = Path(__file__).parents[2]
 CONFIGS = REPOSITORY / "configs"
@@ -27,7 +29,8 @@ def cli() -> AnomalibCLI:
 
 def test_there_is_one_for_each_data_set() -> None:
     names = {path.stem for path in DATA}
-    assert names == {"mvtec_ad", "visa", "btad", "mvtec_loco", "kolektor", "folder", "few_defects", "magnetic_tile"}
+    own = {"kolektor", "folder", "few_defects", "magnetic_tile"}
+    assert names == {"mvtec_ad", "mvtec_ad_2", "visa", "btad", "mvtec_loco", "real_iad"} | own
 
 
 @pytest.mark.parametrize("path", DATA, ids=lambda path: path.stem)
@@ -37,7 +40,57 @@ def test_data(cli: AnomalibCLI, path: Path, tmp_path: Path) -> None:
     config = cli.parser.parse_args(arguments)
     datamodule = cli.parser.instantiate_classes(config)["train"]["data"]
     assert Path(datamodule.root) == tmp_path
-    assert datamodule.val_split_mode in {"from_train", "from_dir"}
+    # MVTec AD 2 has validation images in place of a mode, see below
+    assert datamodule.val_split_mode in {"from_train", "from_dir"} or path.stem == "mvtec_ad_2"
+
+
+def used_images(cli: AnomalibCLI, root: Path, name: str) -> dict[str, list[str]]:
+    """Files, relative to ``root``, that a config trains, sets thresholds and tests on."""
+    words = ["train", "--model", "VmpfdAd", "--data", str(CONFIGS / "data" / f"{name}.yaml"), "--data.root", str(root)]
+    datamodule = cli.parser.instantiate_classes(cli.parser.parse_args(words))["train"]["data"]
+    datamodule.prepare_data()
+    datamodule.setup()
+    loaders = {
+        "train": datamodule.train_dataloader,
+        "val": datamodule.val_dataloader,
+        "test": datamodule.test_dataloader,
+    }
+    datasets = {use: loader().dataset for use, loader in loaders.items()}
+    return {
+        use: sorted(Path(path).relative_to(root).as_posix() for path in dataset.samples.image_path)
+        for use, dataset in datasets.items()
+    }
+
+
+def test_mvtec_ad_2_tests_all_public_images_and_validates_on_its_own(cli: AnomalibCLI, tmp_path: Path) -> None:
+    folders = ("train/good", "validation/good", "test_public/good", "test_public/bad", "test_private")
+    for folder in (*folders, "test_private_mixed"):
+        save(tmp_path / "can" / folder / "000.png", texture(0))
+    save(tmp_path / "can" / "test_public" / "ground_truth" / "bad" / "000_mask.png", texture(0))
+    assert used_images(cli, tmp_path, "mvtec_ad_2") == {
+        "train": ["can/train/good/000.png"],
+        "val": ["can/validation/good/000.png"],
+        "test": ["can/test_public/bad/000.png", "can/test_public/good/000.png"],
+    }
+
+
+def test_real_iad_tests_normal_and_anomalous_images_and_validates_on_neither(cli: AnomalibCLI, tmp_path: Path) -> None:
+    listed: dict[str, list[dict[str, str | None]]] = {"train": [], "test": []}
+    for split, kind, number in (("train", "OK", 1), ("train", "OK", 2), ("test", "OK", 3), ("test", "NG", 4)):
+        entry = {"anomaly_class": kind, "image_path": f"{kind}/{number}.png", "mask_path": None}
+        save(tmp_path / "realiad_1024" / "audiojack" / f"{kind}/{number}.png", texture(number))
+        if kind == "NG":
+            entry["mask_path"] = f"{kind}/{number}_mask.png"
+            save(tmp_path / "realiad_1024" / "audiojack" / entry["mask_path"], texture(number))
+        listed[split].append(entry)
+    metadata = tmp_path / "realiad_jsons" / "realiad_jsons" / "audiojack.json"
+    metadata.parent.mkdir(parents=True)
+    metadata.write_text(json.dumps(listed), encoding="utf-8")
+    used = used_images(cli, tmp_path, "real_iad")
+    folder = "realiad_1024/audiojack"
+    assert used["test"] == [f"{folder}/NG/4.png", f"{folder}/OK/3.png"]
+    assert sorted(used["train"] + used["val"]) == [f"{folder}/OK/1.png", f"{folder}/OK/2.png"]
+    assert len(used["val"]) == 1
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)

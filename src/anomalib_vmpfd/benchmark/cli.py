@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from .records import SKIPPED
 from .suite import Suite, load_suite
 
 logger = logging.getLogger(__name__)
@@ -36,8 +37,10 @@ def main(argv: list[str]) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("\nStopped. Run the same command again to continue.\n")
         return 130
-    failed = sum(status != "ok" for status in statuses)
-    sys.stdout.write(f"{len(statuses)} runs measured, {failed} failed. Report: {', '.join(map(str, written))}\n")
+    skipped = sum(status.startswith(SKIPPED) for status in statuses)
+    failed = sum(status != "ok" for status in statuses) - skipped
+    counts = f"{len(statuses) - skipped} runs measured, {failed} failed, {skipped} skipped"
+    sys.stdout.write(f"{counts}. Report: {', '.join(map(str, written))}\n")
     return 1 if failed else 0
 
 

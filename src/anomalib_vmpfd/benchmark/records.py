@@ -13,18 +13,25 @@ COLUMNS = (
     "threshold", "train_seconds", "train_steps", "latency_ms", "throughput_ips", "peak_memory_mb", "parameters",
     "flops", "checkpoint_mb", "device", "precision", "commit",
     # beyond the fixed part
-    "image_F1Max", "pixel_F1Max", "pixel_threshold", "train_epochs", "test_seconds", "base_memory_mb", "val_split",
-    "image_size", "train_images", "test_images", "threads", "device_name", "date", "python_version", "torch_version",
-    "lightning_version", "anomalib_version", "anomalib_vmpfd_version", "settings",
+    "AUPIMO", "image_F1Max", "pixel_F1Max", "pixel_threshold", "train_epochs", "test_seconds", "base_memory_mb",
+    "val_split", "image_size", "train_images", "test_images", "threads", "device_name", "date", "python_version",
+    "torch_version", "lightning_version", "anomalib_version", "anomalib_vmpfd_version", "settings",
 )  # fmt: skip
 """Columns of ``results.csv``. Metrics are fractions between 0 and 1; empty cells are missing values."""
 
+SKIPPED = "skipped: "
+"""Begins the status of a run that was not started because its weights are not there; the reason follows."""
+
 METRICS = (
     "image_AUROC", "image_AP", "image_F1Score", "pixel_AUROC", "pixel_AP", "pixel_F1Score", "pixel_IoU", "AUPRO",
+    "AUPIMO",
 )  # fmt: skip
 
 FPR_LIMIT = 0.3
 """False positive rate up to which AUPRO integrates."""
+
+PIMO_BOUNDS = (1e-5, 1e-4)
+"""False positive rates of the normal images between which AUPIMO integrates, on a logarithmic scale."""
 
 
 class RunKey(NamedTuple):

@@ -28,19 +28,20 @@ def test_every_argument_exists_and_no_validation_image_is_a_test_image(name):
     assert suite.suite == name
     seen = set()
     for spec in runs(suite):
-        if (key := (spec.key.model, spec.key.dataset)) not in seen:
-            seen.add(key)
-            _, config = parse(spec)
-            if config.data.val_split_mode == "none":
-                # the models of this package hold out normals themselves
-                assert spec.model.endswith(OWN)
-                assert spec.trainer["limit_val_batches"] == 0  # anomalib has no validation set to load then
-            else:
-                assert config.data.val_split_mode == "from_train"
-            assert config.data.seed == spec.key.seed
-            assert all(Path(path).is_file() for path in spec.weights.values())
-            if spec.model.endswith(OWN):
-                assert config.model.seed == spec.key.seed
+        if new := {(spec.key.model, spec.data), spec.key.dataset} - seen:
+            seen |= new
+            parse(spec)
+        if spec.data_args["val_split_mode"] == "none":
+            # the models of this package hold out normals themselves
+            assert spec.model.endswith(OWN)
+            assert spec.trainer["limit_val_batches"] == 0  # anomalib has no validation set to load then
+        else:
+            assert spec.data_args["val_split_mode"] == "from_train"
+        assert spec.data_args["seed"] == spec.key.seed
+        # what is not bundled is the user's, in the folder of --weights
+        assert all(Path(path).is_relative_to(suite.weights) for path in spec.missing)
+        if spec.model.endswith(OWN):
+            assert spec.args["seed"] == spec.key.seed
 
 
 @pytest.mark.parametrize(("name", "dataset"), [("mvtec_ad", "MVTecAD"), ("visa", "VisA"), ("btad", "BTAD")])

@@ -13,14 +13,13 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
-from anomalib_vmpfd.benchmark.records import METRICS
 from anomalib_vmpfd.benchmark.results import Results
 
 from .conditions import conditions
 from .formatting import difference, interval, percent
 from .gallery import Picture
 from .summary import Summary
-from .tables import COST_TITLES, FALSE_POSITIVES, INTERVAL, difference_rows, false_positive_rows
+from .tables import COST_TITLES, FALSE_POSITIVES, INTERVAL, difference_rows, false_positive_rows, not_run
 from .uncertainty import placements
 
 SHORT = {
@@ -32,6 +31,7 @@ SHORT = {
     "pixel_F1Score": "Pixel F1",
     "pixel_IoU": "Pixel IoU",
     "AUPRO": "AUPRO",
+    "AUPIMO": "AUPIMO",
 }
 
 
@@ -69,6 +69,7 @@ def render(
         uncertain=uncertain_tables(summary, results),
         kind_rows=kinds,
         failed=summary.failed.to_dict("records"),
+        skipped=not_run(summary),
         plots=[
             {"title": title, "source": _packed(svg), "category": title.rsplit(": ", 1)[0] if ": " in title else ""}
             for title, svg in plots.values()
@@ -93,7 +94,7 @@ def result_rows(summary: Summary) -> list[dict]:
             if (dataset, category, model) not in averages.index:
                 continue
             row = averages.loc[dataset, category, model]
-            cells = [_percent(row[metric, "mean"], row[metric, "std"]) for metric in METRICS]
+            cells = [_percent(row[metric, "mean"], row[metric, "std"]) for metric in summary.metrics]
             cells += [
                 _percent(summary.published_value(metric, dataset, category, method))
                 for metric, method in _published_columns(summary)
@@ -179,7 +180,11 @@ def uncertain_tables(summary: Summary, results: Results) -> list[dict]:
 
 def _columns(summary: Summary) -> list[str]:
     published = [f"{method}, published {SHORT[metric].lower()}" for metric, method in _published_columns(summary)]
-    return [*(SHORT[metric] for metric in METRICS), *published, *(title for title, _, _ in COST_TITLES.values())]
+    return [
+        *(SHORT[metric] for metric in summary.metrics),
+        *published,
+        *(title for title, _, _ in COST_TITLES.values()),
+    ]
 
 
 def _published_columns(summary: Summary) -> list[tuple[str, str]]:

@@ -17,6 +17,7 @@ from .tables import (
     difference_table,
     false_positive_table,
     metric_table,
+    not_run,
 )
 
 
@@ -52,6 +53,8 @@ def report(summary: Summary, results: Results, plots: dict[str, str]) -> str:
     if len(summary.failed):
         rows = summary.failed[["model", "dataset", "category", "seed", "status"]].to_numpy().tolist()
         parts += ["## Failed runs", "", markdown(["Model", "Data set", "Category", "Seed", "Status"], rows), ""]
+    if skipped := not_run(summary):
+        parts += ["## Not run", "", *(f"- {escape(f'{model}, {runs}: {why}')}" for model, runs, why in skipped), ""]
     if plots:
         parts += ["## Plots", "", *(f"![{escape(title)}](plots/{name})\n" for name, title in plots.items())]
     return "\n".join(parts).rstrip() + "\n"

@@ -12,7 +12,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from anomalib_vmpfd.benchmark.records import FPR_LIMIT, METRICS
+from anomalib_vmpfd.benchmark.records import FPR_LIMIT
 from anomalib_vmpfd.benchmark.results import Results
 from anomalib_vmpfd.plotting.style import COLORS, DASHES, INK, MARKERS, STYLE
 
@@ -111,13 +111,14 @@ def metric_bars(summary: Summary) -> Figure:
     axes = figure.subplots()
     width = 0.8 / max(len(summary.models), 1)
     for index, model in enumerate(summary.models):
-        cells = np.array([summary.cell(metric, None, None, model) for metric in METRICS]) * 100
-        at = np.arange(len(METRICS)) + (index - (len(summary.models) - 1) / 2) * width
+        cells = np.array([summary.cell(metric, None, None, model) for metric in summary.metrics]) * 100
+        at = np.arange(len(summary.metrics)) + (index - (len(summary.models) - 1) / 2) * width
         bars = axes.bar(at, np.nan_to_num(cells[:, 0]), width * 0.92, color=COLORS[index % len(COLORS)], label=model)
         axes.bar_label(bars, [f"{x:.0f}" if x == x else "" for x in cells[:, 0]], fontsize=6, padding=1)  # noqa: PLR0124
         if not np.isnan(cells[:, 1]).all():
             axes.errorbar(at, cells[:, 0], yerr=np.nan_to_num(cells[:, 1]), fmt="none", ecolor=INK, elinewidth=1)
-    axes.set_xticks(np.arange(len(METRICS)), [name.replace("_", "\n").replace("Score", "") for name in METRICS])
+    names = [name.replace("_", "\n").replace("Score", "") for name in summary.metrics]
+    axes.set_xticks(np.arange(len(names)), names)
     axes.set(ylabel="%", ylim=(0, 105))
     axes.grid(visible=False, axis="x")
     figure.legend(loc="outside upper center", ncols=4, frameon=False)

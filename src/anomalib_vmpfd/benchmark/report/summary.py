@@ -9,7 +9,7 @@ from io import StringIO
 
 import pandas as pd
 
-from anomalib_vmpfd.benchmark.records import METRICS, RunKey
+from anomalib_vmpfd.benchmark.records import COLUMNS, METRICS, SKIPPED, RunKey
 from anomalib_vmpfd.benchmark.results import Results
 from anomalib_vmpfd.benchmark.suite import Suite
 
@@ -28,6 +28,7 @@ class Summary:
         suite (Suite): The suite.
         runs (pd.DataFrame): Finished runs, numbers as numbers.
         failed (pd.DataFrame): Runs that failed.
+        skipped (pd.DataFrame): Runs that were not started, for lack of weights.
         categories (list[tuple[str, str]]): Data set and category of each table row, in the suite's order.
         models (list[str]): Labels that have a finished run, in the suite's order.
         published (pd.DataFrame): Published values of the methods the suite asks for.
@@ -36,9 +37,15 @@ class Summary:
     suite: Suite
     runs: pd.DataFrame
     failed: pd.DataFrame
+    skipped: pd.DataFrame
     categories: list[tuple[str, str]]
     models: list[str]
     published: pd.DataFrame
+
+    @property
+    def metrics(self) -> list[str]:
+        """list[str]: Metrics that some run has."""
+        return [metric for metric in METRICS if self.runs[metric].notna().any()]
 
     @property
     def methods(self) -> list[str]:
@@ -161,10 +168,13 @@ def summarise(suite: Suite, results: Results) -> Summary:
     Returns:
         Summary: The summary. Results of models or categories that are no longer in the suite's file come last.
     """
-    rows = pd.DataFrame(results.rows(), dtype=str)
-    if rows.empty:
+    # files of older versions lack the younger columns
+    everything = pd.DataFrame(results.rows(), columns=COLUMNS, dtype=str).fillna("")
+    if everything.empty:
         msg = f"There are no results in {results.folder}; run the benchmark without --report-only first."
         raise ValueError(msg)
+    was_skipped = everything.status.str.startswith(SKIPPED)
+    rows = everything[~was_skipped]
     ok = rows[rows.status == "ok"].copy()
     for name in (*METRICS, *COSTS, "seed"):
         ok[name] = pd.to_numeric(ok[name], errors="coerce")
@@ -179,6 +189,7 @@ def summarise(suite: Suite, results: Results) -> Summary:
         suite=suite,
         runs=ok,
         failed=rows[rows.status != "ok"],
+        skipped=everything[was_skipped],
         categories=[key for key in dict.fromkeys(categories) if key in present],
         models=[label for label in dict.fromkeys(models) if label in set(ok.model)],
         published=published,

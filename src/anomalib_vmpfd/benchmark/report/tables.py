@@ -5,6 +5,7 @@
 
 import math
 
+from anomalib_vmpfd.benchmark.records import SKIPPED
 from anomalib_vmpfd.benchmark.results import Results
 
 from .formatting import difference, interval, markdown, percent
@@ -20,6 +21,7 @@ TITLES = {
     "pixel_F1Score": "Pixel F1 at the model's own threshold",
     "pixel_IoU": "Pixel IoU at the model's own threshold",
     "AUPRO": "AUPRO (false positive rate up to 30 %)",
+    "AUPIMO": "AUPIMO (false positive rate of normal images from 0.001 to 0.01 %)",
 }
 COST_TITLES = {
     "train_seconds": ("Training s", 1, 1),
@@ -138,6 +140,22 @@ def false_positive_table(summary: Summary, results: Results) -> str:
     """
     lines = [[title, *map(interval, cells)] for title, cells in false_positive_rows(summary, results)]
     return markdown(["Data set / category", *summary.models], lines) if lines else ""
+
+
+def not_run(summary: Summary) -> list[tuple[str, str, str]]:
+    """List the models that were skipped.
+
+    Args:
+        summary (Summary): Results.
+
+    Returns:
+        list[tuple[str, str, str]]: Model, number of its runs in words, and why they were not started.
+    """
+    counts = summary.skipped.groupby(["model", "status"], sort=False).size()
+    return [
+        (model, f"{count} run{'s' if count > 1 else ''}", status.removeprefix(SKIPPED))
+        for (model, status), count in counts.items()
+    ]
 
 
 def cost_table(summary: Summary) -> str:

@@ -5,9 +5,13 @@
 
 import logging
 import pkgutil
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import timm
 import torch
 from anomalib.data import AnomalibDataModule
 from anomalib.models import AnomalibModule
@@ -28,14 +32,27 @@ def build(spec: RunSpec) -> tuple[AnomalibModule, AnomalibDataModule, dict[str, 
     """Instantiate model, datamodule and trainer arguments as ``anomalib train --config`` would.
 
     Args:
-        spec (RunSpec): What to run.
+        spec (RunSpec): What to run. With ``weights``, timm downloads nothing, also for the models of anomalib whose
+            encoder is always a pre-trained one.
 
     Returns:
         tuple[AnomalibModule, AnomalibDataModule, dict[str, Any]]: The objects, and keyword arguments of the engine.
+
+    Raises:
+        ValueError: If the model has a pre-trained network of timm that ``weights`` does not name.
     """
     parser, config = parse(spec)
-    objects = parser.instantiate_classes(config)
-    use_local_weights(objects.model, spec.weights)
+    if spec.weights:
+        with _without_download() as untrained:
+            objects = parser.instantiate_classes(config)
+        ids = {id(network) for network in untrained}  # metrics, which are modules too, have a == of their own
+        names = {name for name, module in objects.model.named_modules() if id(module) in ids}
+        if forgotten := sorted(names - set(spec.weights)):
+            msg = f"{spec.model} would download {', '.join(forgotten)}; name a file for it in `weights`, too."
+            raise ValueError(msg)
+        use_local_weights(objects.model, spec.weights)
+    else:
+        objects = parser.instantiate_classes(config)
     # only the requested arguments, so that the defaults of model and engine apply to the others
     return objects.model, objects.data, {name: objects.trainer[name] for name in TRAINER_DEFAULTS | spec.trainer}
 
@@ -63,7 +80,8 @@ def use_local_weights(model: AnomalibModule, weights: dict[str, str]) -> None:
     Args:
         model (AnomalibModule): Model to change.
         weights (dict[str, str]): Files by submodule, e.g. ``{"model.teacher": "teacher.pth"}``. A truncated
-            backbone file, without the last stages, truncates the submodule likewise.
+            backbone file, without the last stages, truncates the submodule likewise. Of a file of more than the
+            submodule, such as a classifier behind it, that is not used.
 
     Raises:
         ValueError: If a file is missing.
@@ -76,11 +94,27 @@ def use_local_weights(model: AnomalibModule, weights: dict[str, str]) -> None:
         state = read_state_dict(path)
         module = model.get_submodule(target)
         _cut(module, state)
-        module.load_state_dict(state)
+        parts = {key.partition(".")[0] for key in module.state_dict()}
+        module.load_state_dict({key: value for key, value in state.items() if key.partition(".")[0] in parts})
         logger.info("%s: weights of %s from %s", type(model).__name__, target, path.name)
     if weights and hasattr(model, "prepare_pretrained_model"):
         # EfficientAd would download its teacher at the start of the training
         model.prepare_pretrained_model = lambda: None
+
+
+@contextmanager
+def _without_download() -> Generator[list[nn.Module], None, None]:
+    """Create networks of timm without pre-trained weights, and list those that were to have them."""
+    create, untrained = timm.create_model, []
+
+    def create_untrained(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Module:  # noqa: ANN401
+        network = create(name, pretrained=False, **kwargs)
+        if pretrained:
+            untrained.append(network)
+        return network
+
+    with patch.object(timm, "create_model", create_untrained):
+        yield untrained
 
 
 def _cut(module: nn.Module, state: dict[str, torch.Tensor]) -> None:

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from anomalib_vmpfd.benchmark.records import RunResult
+from anomalib_vmpfd.benchmark.records import SKIPPED, RunResult
 
 from .spec import RunSpec
 
@@ -26,15 +26,18 @@ if CONTEXT.get_start_method() == "forkserver":
 
 
 def run_isolated(spec: RunSpec, log: Path) -> RunResult:
-    """Run a job in a new process; a failure, even of the process, is a row too.
+    """Run a job in a new process; a failure, even of the process, is a row too, and so are missing weights.
 
     Args:
         spec (RunSpec): What to run.
         log (Path): File for the output of the process.
 
     Returns:
-        RunResult: The result, or a row whose status is ``failed: `` and the error.
+        RunResult: The result, or a row whose status is ``failed: `` or ``skipped: `` and the reason.
     """
+    if spec.missing:
+        reason = f"{' and '.join(spec.missing)} not found; put it there, or name its folder with --weights FOLDER"
+        return RunResult({**spec.key._asdict(), "status": f"{SKIPPED}{reason}", "settings": spec.settings})
     log.parent.mkdir(parents=True, exist_ok=True)
     receiver, sender = CONTEXT.Pipe(duplex=False)
     process = CONTEXT.Process(target=_child, args=(spec, log, dict(os.environ), sender))

@@ -5,7 +5,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from anomalib_vmpfd.benchmark.records import RunKey
 from anomalib_vmpfd.benchmark.suite import SpeedProtocol, Suite
 
 BUNDLED = str(Path(__file__).resolve().parents[2] / "weights")
+WEIGHT_FILES = (".safetensors", ".pth", ".pt")
+LOCAL_FOLDER = "local-dir:"  # begins timm's name of a backbone in a folder
 
 
 @dataclass
@@ -47,6 +49,12 @@ class RunSpec:
     settings: str
     checkpoint: str | None = None
     training: str | None = None
+
+    @property
+    def missing(self) -> list[str]:
+        """list[str]: Local weights that the model needs and that are not there."""
+        needed = dict.fromkeys([*self.weights.values(), *_local_weights(self.args.values())])
+        return [path for path in needed if not Path(path).exists()]
 
 
 def runs(suite: Suite, folder: Path | None = None) -> Iterator[RunSpec]:
@@ -107,6 +115,19 @@ def _fill(value: Any, names: dict[str, Any]) -> Any:  # noqa: ANN401
                 return content
             value = value.replace(f"{{{name}}}", str(content))
     return value
+
+
+def _local_weights(values: Iterable[Any]) -> Iterator[str]:
+    """Find the files and folders of weights among constructor arguments, also in nested containers."""
+    for value in values:
+        if isinstance(value, dict):
+            yield from _local_weights(value.values())
+        elif isinstance(value, list):
+            yield from _local_weights(value)
+        elif isinstance(value, str) and value.startswith(LOCAL_FOLDER):
+            yield value.removeprefix(LOCAL_FOLDER)
+        elif isinstance(value, str) and value.endswith(WEIGHT_FILES):
+            yield value
 
 
 def _digest(asked: list[Any]) -> str:

@@ -3,15 +3,18 @@
 
 """Tables: means, deviations and published values, by hand."""
 
+import csv
 import statistics
 
 import pytest
 from by_hand import HOSTILE, Finished, row
 
 from anomalib_vmpfd.benchmark.records import RunKey, RunResult
+from anomalib_vmpfd.benchmark.report.html_report import render
 from anomalib_vmpfd.benchmark.report.markdown_report import report
+from anomalib_vmpfd.benchmark.report.plots import metric_bars
 from anomalib_vmpfd.benchmark.report.summary import load_published, summarise
-from anomalib_vmpfd.benchmark.report.tables import cost_table, metric_table
+from anomalib_vmpfd.benchmark.report.tables import cost_table, metric_table, not_run
 from anomalib_vmpfd.benchmark.report.write import write_report
 from anomalib_vmpfd.benchmark.results import Results
 from anomalib_vmpfd.benchmark.suite import DatasetEntry, ModelEntry, Suite
@@ -94,6 +97,53 @@ def test_a_suite_of_failures_has_a_report_too(finished: Finished):
     assert "No run has finished, 9 failed." in markdown
     assert markdown.count("failed: MemoryError") == page.count("failed: MemoryError") == 9
     assert "plots/" not in markdown
+
+
+def test_skipped_runs_are_told_in_a_line_and_leave_the_tables_alone(finished: Finished):
+    before = summarise(finished.suite, finished.results)
+    why = f"{HOSTILE}/vit.safetensors not found; put it there"
+    for category in ("bolt", "nut", "other"):
+        key = RunKey("by_hand", "Dinomaly", "Parts", category, 0)
+        finished.results.record(RunResult({**key._asdict(), "status": f"skipped: {why}", "settings": ""}))
+    after = summarise(finished.suite, finished.results)
+    assert (after.models, after.categories, len(after.failed)) == (before.models, before.categories, len(before.failed))
+    assert not_run(after) == [("Dinomaly", "3 runs", why)]
+    markdown, page = report(after, finished.results, {}), render(after, finished.results, {}, [])
+    assert markdown.count("Dinomaly") == page.count("Dinomaly") == 1
+    assert "## Not run\n\n- Dinomaly, 3 runs: " in markdown
+    assert HOSTILE not in markdown + page
+
+
+def test_a_suite_that_was_skipped_whole_has_a_report_too(tmp_path):
+    suite, results = measured(tmp_path, {}, [])
+    key = RunKey(suite.suite, "Dinomaly", "Parts", "bolt", 0)
+    results.record(RunResult({**key._asdict(), "status": "skipped: no file", "settings": ""}))
+    for path in write_report(suite, results.folder):
+        assert "no file" in path.read_text(encoding="utf-8")
+    assert key not in results.done()
+
+
+def test_results_of_older_versions_lack_columns_and_are_reported_and_kept(finished: Finished):
+    table = finished.results.table
+    rows = finished.results.rows()
+    assert {line.pop("AUPIMO") for line in rows} == {"0.3", ""}
+    with table.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    summary = summarise(finished.suite, finished.results)
+    assert "AUPIMO" not in summary.metrics
+    assert metric_table(summary, "AUPIMO") == ""
+    for text in (report(summary, finished.results, {}), render(summary, finished.results, {}, [])):
+        assert "AUPRO" in text
+        assert "AUPIMO" not in text
+    assert metric_bars(summary).axes[0].get_xticklabels()[-1].get_text() == "AUPRO"
+    key = RunKey("by_hand", "A", "Parts", "bolt", 0)
+    assert key in finished.results.done()
+    finished.results.record(RunResult(row(key)))
+    values = {(line["model"], line["category"]): line["AUPIMO"] for line in finished.results.rows()}
+    assert (values["A", "bolt"], values["A", "nut"]) == ("0.3", "")
+    assert "| 30.0 |" in metric_table(summarise(finished.suite, finished.results), "AUPIMO").replace("**", "")
 
 
 def test_published_tables_are_whole():

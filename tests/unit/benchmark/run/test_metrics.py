@@ -1,7 +1,7 @@
 # Copyright (C) 2026 anomalib-vmpfd contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Metrics against scikit-learn and a plain per-region sweep, on the scores that trip torchmetrics."""
+"""Metrics against scikit-learn and plain sweeps over thresholds, on the scores that trip torchmetrics."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ import torch
 from scipy.ndimage import label
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
-from anomalib_vmpfd.benchmark.run.metrics import evaluate, pro, rank
+from anomalib_vmpfd.benchmark.run.metrics import aupimo, evaluate, pro, rank
 from anomalib_vmpfd.benchmark.run.predictions import Predictions
 
 
@@ -71,6 +71,61 @@ def test_aupro_equals_a_plain_sweep_over_thresholds():
     assert area == pytest.approx(per_region_overlap(maps, masks, 0.3), abs=1e-3)
     assert rates[-1] == pytest.approx(0.3)
     assert all(np.diff(overlaps) >= 0)
+
+
+def per_image_overlap(maps: np.ndarray, masks: np.ndarray, low: float, high: float) -> float:
+    """AUPIMO as its paper words it: overlap with each image's mask over the log of the normal images' mean rate."""
+    normal, anomalous = maps[~masks.any(axis=(1, 2))], [pair for pair in zip(maps, masks, strict=True) if pair[1].any()]
+    thresholds = np.unique(normal)[::-1]
+    rates, overlaps = [], []
+    for threshold in thresholds:
+        rates.append(np.mean([(one >= threshold).mean() for one in normal]))
+        overlaps.append([(one[mask] >= threshold).mean() for one, mask in anomalous])
+        if rates[-1] > 2 * high:
+            break
+    log_rates = np.log(rates)
+    x = np.unique(np.append(log_rates[(log_rates > np.log(low)) & (log_rates < np.log(high))], np.log([low, high])))
+    areas = [np.trapezoid(np.interp(x, log_rates, overlap), x) for overlap in np.transpose(overlaps)]
+    return np.mean(areas) / np.log(high / low)
+
+
+def maps_and_masks() -> tuple[np.ndarray, np.ndarray]:
+    """A million pixels of normal images of unlike noise, so that the bounds are 10 and 100 pixels, and four defects."""
+    generator = np.random.default_rng(2)
+    masks = np.zeros((104, 100, 100), bool)
+    masks[:4, 20:40, 30:50] = True
+    masks[1, 60:90, 5:8] = True
+    noise = generator.normal(size=masks.shape) * generator.uniform(0.8, 1.2, (104, 1, 1))
+    return noise + masks * generator.uniform(0, 7, masks.shape), masks
+
+
+@pytest.mark.parametrize(("digits", "tolerance"), [(None, 1e-6), (2, 0.01)], ids=["plain", "ties"])
+def test_aupimo_equals_a_plain_sweep_over_thresholds(digits, tolerance):
+    maps, masks = maps_and_masks()
+    maps = (maps if digits is None else np.round(maps, digits)).astype(np.float32)
+    labels = torch.tensor(masks.any(axis=(1, 2)))
+    expected = per_image_overlap(maps, masks, 1e-5, 1e-4)
+    assert 0.1 < expected < 0.9
+    area = aupimo(torch.tensor(maps), torch.tensor(masks), labels)
+    assert area == pytest.approx(expected, abs=tolerance)
+    assert aupimo(torch.tensor(-900 + 3 * maps), torch.tensor(masks), labels) == pytest.approx(area, abs=0.01)
+    # an anomalous image whose mask has vanished is no normal image
+    masks[4], maps[4] = True, 50
+    missed, labels[4] = torch.tensor(masks), True
+    missed[4] = False
+    assert aupimo(torch.tensor(maps), missed, labels) == pytest.approx(area, abs=0.02)
+
+
+def test_aupimo_is_missing_where_no_threshold_comes_near_its_bounds():
+    maps, masks = (torch.tensor(values) for values in maps_and_masks())
+    labels = masks.flatten(1).any(dim=1)
+    area = aupimo(maps, masks, labels)
+    whole = Predictions(maps.amax(dim=(1, 2)), labels, [], [], maps, masks, (100, 100))
+    assert evaluate(whole)[0]["AUPIMO"] == area > 0
+    assert aupimo(maps[:9], masks[:9], labels[:9]) is None, "50,000 pixels of normal images"
+    assert aupimo(maps[:4], masks[:4], labels[:4]) is None, "no normal image"
+    assert aupimo(maps.clamp(max=1), masks, labels) is None, "a tenth of all pixels shares the highest value"
+    assert aupimo(torch.zeros_like(maps), masks, labels) is None
 
 
 def predictions(maps: torch.Tensor | None, masks: torch.Tensor | None) -> Predictions:
