@@ -116,17 +116,6 @@ def _with_reads(encoder_args: Arguments, reconstruction: str | None) -> dict[str
     return {**(encoder_args or {}), "reads": reads}
 
 
-def check_rotations(rotations: int, density: str | None) -> None:
-    """Refuse a number of angles that is none, or that nothing learns.
-
-    Raises:
-        ValueError: If so.
-    """
-    if rotations < 1 or (rotations > 1 and density != "prototypes"):
-        msg = f"rotations={rotations} must be at least 1, and more need density='prototypes'."
-        raise ValueError(msg)
-
-
 def check_contamination(contamination: float, leaves_one_out: bool) -> None:
     """Refuse a share that is none, or a model that cannot judge what it learnt.
 

@@ -17,7 +17,7 @@ See Also:
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -36,7 +36,7 @@ from anomalib_vmpfd.engine.optim import LrSchedule, adamw, is_trained
 from anomalib_vmpfd.engine.post_processor import Threshold
 from anomalib_vmpfd.engine.pre_processor import own_or_given
 
-from .build import DEFAULT_MAP_WEIGHTS, build_model, check_contamination, check_rotations
+from .build import DEFAULT_MAP_WEIGHTS, build_model, check_contamination
 from .learnt_features import LearntFeatures
 from .torch_model import ImageScore, RawScores, VmpfdAdModel
 
@@ -79,8 +79,6 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
             Defaults to ``(0.9, 0.995)``.
         held_out (float | None): Share of the normal training images that calibrate instead of train. Defaults to
             ``None``: 0 where every branch can leave single images out, else 0.1.
-        rotations (int): Number of angles, evenly spaced around the circle, at which the prototypes know every normal:
-            for few images of parts that lie at any angle. Defaults to ``1``: as they are.
         contamination (float): Share of the training images to leave out, those that score highest by what was learnt
             from the others: for training data that may hold defects. They are named in the log. Defaults to ``0``.
         threshold (str): ``"normals"``: thresholds at the false-positive rates below, from normals; ``"f1"``:
@@ -127,7 +125,6 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
         image_score: ImageScore = "branches",
         map_quantiles: tuple[float, float] = (0.9, 0.995),
         held_out: float | None = None,
-        rotations: int = 1,
         contamination: float = 0.0,
         threshold: Threshold = "normals",
         image_fpr: float = 0.02,
@@ -171,9 +168,7 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
         self.image_size = (height, width)
         self.map_quantiles = map_quantiles
         self.held_out = (0.0 if self.model.leaves_one_out else 0.1) if held_out is None else held_out
-        check_rotations(rotations, density)
         check_contamination(contamination, self.model.leaves_one_out and not self.held_out)
-        self.rotations = rotations
         self.contamination = contamination
         self.lr = lr
         self.lr_schedule = lr_schedule
@@ -210,11 +205,9 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
         """Learn the descriptor's statistics, then what each branch learns without gradients."""
         if self.model.needs_descriptors:
             self.model.descriptor.fit_statistics(self.describe(batch) for batch, _ in images)
-        upright = self._features(images)
-        turned = self._features(images, tuple(360 * turn / self.rotations for turn in range(self.rotations)))
+        features = self._features(images)
         for branch in self.model.branches.values():
-            # whole images have a layout, cells need none
-            branch.fit(turned if branch is self.model.density else upright)
+            branch.fit(features)
 
     def score_learnt(self, images: LearntImages, *, thresholds: bool) -> None:
         """Scores of learnt images as if they were new, from the branches that can leave an image out."""
@@ -256,9 +249,8 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
         self.fit_normals(kept)
         return kept
 
-    def _features(self, images: LearntImages, angles: Sequence[float] = (0.0,)) -> LearntFeatures:
-        cache = self.descriptors if self.model.needs_descriptors else None
-        return LearntFeatures(self.model, cache, images, angles)
+    def _features(self, images: LearntImages) -> LearntFeatures:
+        return LearntFeatures(self.model, self.descriptors if self.model.needs_descriptors else None, images)
 
     def describe(self, batch: Batch) -> tuple[Tensor, ...] | None:
         """Descriptors of a batch, through the cache; ``None`` outside of a training, or where nothing reads them."""
