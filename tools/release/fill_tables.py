@@ -9,7 +9,8 @@
 A marker is ``<!-- name -->``, closed by ``<!-- /name -->``: ``results``, ``ablation``, ``shapes``, ``robustness`` and
 ``few-defects`` come from the suites side_by_side, development, shapes, robustness and few_defects, ``mmaerec`` from
 side_by_side, ``mmaerec-ablation`` and ``prn-ablation`` from the suites of these names, ``speed`` from
-``results/speed/latency.csv`` and ``growth`` from ``scan_growth.csv``.
+``results/speed/latency.csv`` and ``growth`` from ``scan_growth.csv``; ``few-shot`` and ``pollution`` come from the
+suites few_shot and pollution. The figures in ``FIGURES`` are drawn as well.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from anomalib_vmpfd.benchmark.report.formatting import difference, markdown, percent
+from anomalib_vmpfd.benchmark.report.plots import draw
 from anomalib_vmpfd.benchmark.report.summary import load_published, summarise
 from anomalib_vmpfd.benchmark.report.tables import INTERVAL
 from anomalib_vmpfd.benchmark.report.uncertainty import differences, mean_difference
@@ -40,6 +42,7 @@ PAGES = (
     "docs/export.md",
     "docs/few-defects.md",
 )
+FIGURES = {"docs/images/few_defects.svg": ("few_defects", "model_series.svg")}
 METRICS = {"image_AUROC": "image AUROC", "pixel_AUROC": "pixel AUROC", "AUPRO": "AUPRO"}
 
 
@@ -88,6 +91,22 @@ def robustness(rows: pd.DataFrame) -> str:
         for category in dataset.categories
     ]
     return _described("robustness", markdown(["", *models], lines), rows)
+
+
+def numbered(suite: str, rows: pd.DataFrame) -> str:
+    """One row a data set, whose names are numbers of something, one column a model; means over categories and seeds."""
+    rows = rows[rows.status == "ok"]
+    models = list(dict.fromkeys(rows.model))
+    # every model in the same runs
+    whole = rows.groupby(["dataset", "category", "seed"]).model.transform("nunique") == len(models)
+    rows = rows[whole]
+    means = rows.groupby(["dataset", "model"])[list(METRICS)].mean()
+    lines = [
+        [name, *(_three(means.loc[name, model]) for model in models)]
+        for name in sorted(set(rows.dataset), key=lambda name: float(name.split()[0]))
+    ]
+    categories = ", ".join(dict.fromkeys(rows.category))
+    return f"{_described(suite, markdown(['', *models], lines), rows)} Mean of {categories}."
 
 
 def few_defects(suite: str, rows: pd.DataFrame) -> str:
@@ -219,6 +238,8 @@ def main() -> None:
         "mmaerec": ("side_by_side/results.csv", mmaerec),
         "mmaerec-ablation": ("mmaerec_ablation/results.csv", partial(accuracy, "mmaerec_ablation")),
         "few-defects": ("few_defects/results.csv", partial(few_defects, "few_defects")),
+        "few-shot": ("few_shot/results.csv", partial(numbered, "few_shot")),
+        "pollution": ("pollution/results.csv", partial(numbered, "pollution")),
         "prn-ablation": ("prn_ablation/results.csv", partial(few_defects, "prn_ablation")),
         "speed": ("speed/latency.csv", speed),
         "growth": ("speed/scan_growth.csv", growth),
@@ -227,6 +248,10 @@ def main() -> None:
     for name, (file, table) in sources.items():
         path = ROOT / "results" / file
         tables[name] = table(pd.read_csv(path)) if path.exists() else "Not measured yet."
+    for figure, (suite, name) in ({} if arguments.check else FIGURES).items():
+        results = Results(ROOT / "results" / suite)
+        summary = summarise(load_suite(ROOT / "configs" / "benchmark" / f"{suite}.yaml"), results)
+        (ROOT / figure).write_text(draw(summary, results)[name][1], encoding="utf-8")
     stale = []
     for page in PAGES:
         path = ROOT / page
