@@ -197,9 +197,9 @@ class MmaerecModel(nn.Module):
             images (Tensor): Images in [0, 1] of shape ``(B, 3, H, W)``.
 
         Returns:
-            dict[str, Tensor]: ``edges`` and ``reconstruction``, images in [0, 1]; ``structure``, ``colour`` and their
-            sum ``total``, ``(B, 1, H, W)``, on one scale whose 0 and 1 are the quantiles of normals of the sum;
-            ``score``, ``(B,)``.
+            dict[str, Tensor]: ``edges`` and ``reconstruction``, images in [0, 1]; ``total``, ``(B, 1, H, W)``, with 0
+            and 1 at the quantiles of normals, and its summands ``structure`` and ``colour`` in the same units, from
+            zero; ``score``, ``(B,)``.
         """
         reconstructions, _ = self.reconstruct(images)
         structure, colour = self.differences(images, reconstructions)
@@ -209,7 +209,7 @@ class MmaerecModel(nn.Module):
         return {
             "edges": edge_map(images).expand_as(images),
             "reconstruction": reconstructions.clamp(0, 1),
-            "structure": (structure - start) / scale,
+            "structure": structure / scale,
             "colour": colour / scale,
             "total": self.total.anomaly_map(scores),
             "score": self.total.image_score(scores),
