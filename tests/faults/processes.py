@@ -92,7 +92,7 @@ def wait_for(condition: Callable[[], bool], process) -> None:
 def small_disk(folder: Path, megabytes: float) -> Generator[str, None, None]:
     """A tmpfs of this size where it can be mounted; yields how the disk was made small, or nothing."""
     folder.mkdir(parents=True, exist_ok=True)
-    size = f"size={int(megabytes * 2**20)},mode=0777"
+    size = f"size={int(megabytes * 2**20)},mode=0700"
     mounted = _succeeds("mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder))
     try:
         yield "tmpfs" if mounted else ""
