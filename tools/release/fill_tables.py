@@ -9,8 +9,7 @@
 A marker is ``<!-- name -->``, closed by ``<!-- /name -->``: ``results``, ``ablation``, ``shapes``, ``robustness`` and
 ``few-defects`` come from the suites side_by_side, development, shapes, robustness and few_defects, ``mmaerec`` from
 side_by_side, ``mmaerec-ablation`` and ``prn-ablation`` from the suites of these names, ``speed`` from
-``results/speed/latency.csv`` and ``growth`` from ``scan_growth.csv``; ``few-shot`` and ``pollution`` come from the
-suites few_shot and pollution. The figures in ``FIGURES`` are drawn as well.
+``results/speed/latency.csv`` and ``growth`` from ``scan_growth.csv``. The figures in ``FIGURES`` are drawn as well.
 """
 
 import argparse
@@ -24,7 +23,7 @@ import pandas as pd
 
 from anomalib_vmpfd.benchmark.report.formatting import difference, markdown, percent
 from anomalib_vmpfd.benchmark.report.plots import draw
-from anomalib_vmpfd.benchmark.report.summary import load_published, summarise
+from anomalib_vmpfd.benchmark.report.summary import Summary, load_published, summarise
 from anomalib_vmpfd.benchmark.report.tables import INTERVAL
 from anomalib_vmpfd.benchmark.report.uncertainty import differences, mean_difference
 from anomalib_vmpfd.benchmark.results import Results
@@ -93,22 +92,6 @@ def robustness(rows: pd.DataFrame) -> str:
     return _described("robustness", markdown(["", *models], lines), rows)
 
 
-def numbered(suite: str, rows: pd.DataFrame) -> str:
-    """One row a data set, whose names are numbers of something, one column a model; means over categories and seeds."""
-    rows = rows[rows.status == "ok"]
-    models = list(dict.fromkeys(rows.model))
-    # every model in the same runs
-    whole = rows.groupby(["dataset", "category", "seed"]).model.transform("nunique") == len(models)
-    rows = rows[whole]
-    means = rows.groupby(["dataset", "model"])[list(METRICS)].mean()
-    lines = [
-        [name, *(_three(means.loc[name, model]) for model in models)]
-        for name in sorted(set(rows.dataset), key=lambda name: float(name.split()[0]))
-    ]
-    categories = ", ".join(dict.fromkeys(rows.category))
-    return f"{_described(suite, markdown(['', *models], lines), rows)} Mean of {categories}."
-
-
 def few_defects(suite: str, rows: pd.DataFrame) -> str:
     """One row a model, means over the draws of the defects, with average precision, which few defects are about."""
     rows = rows[rows.status == "ok"]
@@ -153,13 +136,16 @@ def _over_seeds(rows: pd.DataFrame) -> str:
     return "".join(sentences)
 
 
+def _summary(suite: str) -> tuple[Summary, Results]:
+    results = Results(ROOT / "results" / suite)
+    return summarise(load_suite(ROOT / "configs" / "benchmark" / f"{suite}.yaml"), results), results
+
+
 def _differences(suite: str) -> str:
     """How sure the differences in mean image AUROC to the first model are, where scores of the images are kept."""
-    folder = ROOT / "results" / suite
-    if not (folder / "predictions").is_dir():
+    if not (ROOT / "results" / suite / "predictions").is_dir():
         return ""
-    kept = Results(folder)
-    numbers = summarise(load_suite(ROOT / "configs" / "benchmark" / f"{suite}.yaml"), kept)
+    numbers, kept = _summary(suite)
     means = {model: mean_difference(numbers, by) for model, by in differences(numbers, kept).items()}
     listed = "; ".join(f"{model} {difference(mean)}" for model, mean in means.items() if mean)
     if not listed:
@@ -238,8 +224,6 @@ def main() -> None:
         "mmaerec": ("side_by_side/results.csv", mmaerec),
         "mmaerec-ablation": ("mmaerec_ablation/results.csv", partial(accuracy, "mmaerec_ablation")),
         "few-defects": ("few_defects/results.csv", partial(few_defects, "few_defects")),
-        "few-shot": ("few_shot/results.csv", partial(numbered, "few_shot")),
-        "pollution": ("pollution/results.csv", partial(numbered, "pollution")),
         "prn-ablation": ("prn_ablation/results.csv", partial(few_defects, "prn_ablation")),
         "speed": ("speed/latency.csv", speed),
         "growth": ("speed/scan_growth.csv", growth),
@@ -249,9 +233,7 @@ def main() -> None:
         path = ROOT / "results" / file
         tables[name] = table(pd.read_csv(path)) if path.exists() else "Not measured yet."
     for figure, (suite, name) in ({} if arguments.check else FIGURES).items():
-        results = Results(ROOT / "results" / suite)
-        summary = summarise(load_suite(ROOT / "configs" / "benchmark" / f"{suite}.yaml"), results)
-        (ROOT / figure).write_text(draw(summary, results)[name][1], encoding="utf-8")
+        (ROOT / figure).write_text(draw(*_summary(suite))[name][1], encoding="utf-8")
     stale = []
     for page in PAGES:
         path = ROOT / page
