@@ -125,11 +125,12 @@ class FewDefects(Folder):
 
     def _create_test_split(self) -> None:
         super()._create_test_split()
-        self._known = self._taken_out_of_test(self.known_defects, self.removed_defects)
+        self._known = self._taken_out_of_test(self.known_defects)
         self._check_leaks()
 
-    def _taken_out_of_test(self, count: int, removed: int) -> AnomalibDataset | None:
-        """Remove defects from the test; gives the first ``count`` of them."""
+    def _taken_out_of_test(self, count: int) -> AnomalibDataset | None:
+        """Remove ``removed_defects`` from the test; gives the first ``count`` of them."""
+        removed = self.removed_defects
         samples = self.test_data.samples
         defects = samples.index[samples.label_index == 1].tolist()
         if removed and len(defects) <= removed:

@@ -71,7 +71,8 @@ class NormalImages:
     def leave_out(self, numbers: Sequence[int]) -> None:
         """Take no threshold from some of the learnt images, given by their position in ``learnt``, and name them."""
         out = [self.learnt[number] for number in numbers]
-        self.calibration = [index for index in self.calibration if index not in set(out)]
+        left_out = set(out)
+        self.calibration = [index for index in self.calibration if index not in left_out]
         paths = self.paths
         named = "\n  ".join(paths[index] if paths else f"image {index} of the data set" for index in out)
         logger.warning(

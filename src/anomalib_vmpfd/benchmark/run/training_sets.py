@@ -60,9 +60,10 @@ class ReducedFolder(FewDefects):
         if defects > self.removed_defects:
             msg = f"pollution={self.pollution} takes {defects} defects; give removed_defects={defects} or more."
             raise ValueError(msg)
-        taken = self._taken_out_of_test(defects, self.removed_defects)
+        taken = self._taken_out_of_test(defects)
         if taken is not None:
             samples = taken.samples.copy()
             samples["label_index"], samples["mask_path"] = 0, ""
             taken.samples = samples
             self.train_data += taken
+        self._check_leaks()
