@@ -74,7 +74,7 @@ class InterfaceMixin(nn.Module):
     def configure_post_processor(
         cls,
         threshold: Threshold = "normals",
-        image_fpr: float = 0.02,
+        image_fpr: float = 0.05,
         mask_fpr: float = 0.1,
     ) -> RankPreservingPostProcessor:
         """Thresholds from normals; arguments as those of :class:`RankPreservingPostProcessor`."""

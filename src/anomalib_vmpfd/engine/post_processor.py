@@ -52,7 +52,7 @@ class RankPreservingPostProcessor(PostProcessor):
     def __init__(
         self,
         threshold: Threshold = "normals",
-        image_fpr: float = 0.02,
+        image_fpr: float = 0.05,
         mask_fpr: float = 0.1,
         enable_normalization: bool = True,
         enable_thresholding: bool = True,

@@ -155,10 +155,10 @@ def test_the_f1_threshold_is_not_moved_by_normals_though_they_are_looked_at():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"image_fpr": 0.05}, "image_fpr=0.05, the checkpoint's thresholds are for 0.02"),
+        ({"image_fpr": 0.02}, "image_fpr=0.02, the checkpoint's thresholds are for 0.05"),
         ({"mask_fpr": 0.3}, "mask_fpr=0.3, the checkpoint's thresholds are for 0.1"),
         ({"threshold": "f1"}, "threshold=f1, the checkpoint's thresholds are for normals"),
-        ({"image_fpr": 0.05, "mask_fpr": 0.3}, "image_fpr=0.05.*; mask_fpr=0.3"),
+        ({"image_fpr": 0.02, "mask_fpr": 0.3}, "image_fpr=0.02.*; mask_fpr=0.3"),
     ],
     ids=str,
 )
@@ -169,21 +169,21 @@ def test_a_rate_that_contradicts_the_thresholds_of_a_checkpoint_is_an_error(give
 
 
 def test_what_was_not_given_comes_from_the_checkpoint_without_a_word(caplog):
-    saved = RankPreservingPostProcessor(image_fpr=0.05, mask_fpr=0.3, image_sensitivity=0.7).checkpoint_config()
+    saved = RankPreservingPostProcessor(image_fpr=0.02, mask_fpr=0.3, image_sensitivity=0.7).checkpoint_config()
     loaded = RankPreservingPostProcessor()
     with caplog.at_level(logging.INFO):
         loaded.load_checkpoint_config(saved)
     assert loaded.checkpoint_config() == saved
     assert not caplog.records
     # the same again is no contradiction
-    RankPreservingPostProcessor(image_fpr=0.05).load_checkpoint_config(saved)
+    RankPreservingPostProcessor(image_fpr=0.02).load_checkpoint_config(saved)
 
 
 def test_a_sensitivity_of_the_users_wins_over_that_of_a_checkpoint_and_is_said(caplog):
-    saved = RankPreservingPostProcessor(image_fpr=0.05, image_sensitivity=0.6).checkpoint_config()
+    saved = RankPreservingPostProcessor(image_fpr=0.02, image_sensitivity=0.6).checkpoint_config()
     loaded = RankPreservingPostProcessor(image_sensitivity=0.8, enable_normalization=False)
     with caplog.at_level(logging.INFO):
         loaded.load_checkpoint_config(saved)
-    assert (loaded.image_sensitivity, loaded.enable_normalization, loaded.image_fpr) == (0.8, False, 0.05)
+    assert (loaded.image_sensitivity, loaded.enable_normalization, loaded.image_fpr) == (0.8, False, 0.02)
     assert "keeps image_sensitivity=0.8; the checkpoint has 0.6" in caplog.text
     assert "keeps enable_normalization=False; the checkpoint has True" in caplog.text

@@ -40,7 +40,7 @@ INTERVAL = (
 )
 FALSE_POSITIVES = (
     "Share of normal test images that are judged anomalous, in brackets its exact 95 % interval (Clopper-Pearson). "
-    "Models of this package ask for `image_fpr`, 2 % by default: where that lies outside, the threshold misses it."
+    "Models of this package ask for `image_fpr`, 5 % by default: where that lies outside, the threshold misses it."
 )
 
 

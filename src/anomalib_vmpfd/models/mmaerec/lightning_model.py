@@ -78,7 +78,7 @@ class Mmaerec(CalibratedMixin, AnomalibModule):
         held_out (float): Share of the normal training images that calibrate instead of train. Defaults to ``0.1``.
         threshold (str): ``"normals"``: thresholds at the false-positive rates below, from normals; ``"f1"``:
             anomalib's threshold of the best F1 score on the validation set. Defaults to ``"normals"``.
-        image_fpr (float): False-positive rate for images. Defaults to ``0.02``.
+        image_fpr (float): False-positive rate for images. Defaults to ``0.05``.
         mask_fpr (float): Share of normal images with any pixel in their mask. Defaults to ``0.1``.
         lr (float): Learning rate of Adam, times 0.2 after half and again after four fifths of the training.
             Defaults to ``5e-3``.
@@ -128,7 +128,7 @@ class Mmaerec(CalibratedMixin, AnomalibModule):
         map_quantiles: tuple[float, float] = (0.9, 0.995),
         held_out: float = 0.1,
         threshold: Threshold = "normals",
-        image_fpr: float = 0.02,
+        image_fpr: float = 0.05,
         mask_fpr: float = 0.1,
         lr: float = 5e-3,
         epochs: int = 40,

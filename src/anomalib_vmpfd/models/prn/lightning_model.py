@@ -92,7 +92,7 @@ class Prn(CalibratedMixin, AnomalibModule):
             ``0.1``.
         threshold (str): ``"normals"``: thresholds at the false-positive rates below, from normals; ``"f1"``:
             anomalib's threshold of the best F1 score on the validation set. Defaults to ``"normals"``.
-        image_fpr (float): False-positive rate for images. Defaults to ``0.02``.
+        image_fpr (float): False-positive rate for images. Defaults to ``0.05``.
         mask_fpr (float): Share of normal images with any pixel in their mask. Defaults to ``0.1``.
         lr (float): Learning rate of AdamW. Defaults to ``1e-3``.
         lr_schedule (str): ``"cosine"`` to zero over the training or ``"constant"``. Defaults to ``"cosine"``.
@@ -139,7 +139,7 @@ class Prn(CalibratedMixin, AnomalibModule):
         lambda_focal: float = 5.0,
         held_out: float = 0.1,
         threshold: Threshold = "normals",
-        image_fpr: float = 0.02,
+        image_fpr: float = 0.05,
         mask_fpr: float = 0.1,
         lr: float = 1e-3,
         lr_schedule: LrSchedule = "cosine",

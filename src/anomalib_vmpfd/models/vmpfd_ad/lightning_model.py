@@ -83,7 +83,7 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
             from the others: for training data that may hold defects. They are named in the log. Defaults to ``0``.
         threshold (str): ``"normals"``: thresholds at the false-positive rates below, from normals; ``"f1"``:
             anomalib's threshold of the best F1 score on the validation set. Defaults to ``"normals"``.
-        image_fpr (float): False-positive rate for images. Defaults to ``0.02``.
+        image_fpr (float): False-positive rate for images. Defaults to ``0.05``.
         mask_fpr (float): Share of normal images with any pixel in their mask. Defaults to ``0.1``.
         lr (float): Learning rate of AdamW. Defaults to ``1e-3``.
         lr_schedule (str): ``"cosine"`` to zero over the training or ``"constant"``. Defaults to ``"cosine"``.
@@ -127,7 +127,7 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
         held_out: float | None = None,
         contamination: float = 0.0,
         threshold: Threshold = "normals",
-        image_fpr: float = 0.02,
+        image_fpr: float = 0.05,
         mask_fpr: float = 0.1,
         lr: float = 1e-3,
         lr_schedule: LrSchedule = "cosine",
