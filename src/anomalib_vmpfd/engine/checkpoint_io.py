@@ -47,8 +47,13 @@ class WholeCheckpointIO(AnomalibCheckpointIO):
             torch.save(checkpoint, buffer)
             write_atomically(Path(path), buffer.getbuffer())
 
-    def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool = True) -> dict[str, Any]:  # noqa: ANN401
-        """Read a checkpoint without running code from it, unless ``weights_only`` is switched off."""
+    def load_checkpoint(
+        self,
+        path: str | Path,
+        map_location: Any = "cpu",  # noqa: ANN401
+        weights_only: bool = True,
+    ) -> dict[str, Any]:
+        """Read a checkpoint of any device without running code from it, unless ``weights_only`` is switched off."""
         with readable(path):
             return super().load_checkpoint(path, map_location=map_location, weights_only=weights_only)
 

@@ -23,6 +23,14 @@ def test_what_is_written_is_read_again(tmp_path):
         assert seen["epoch"] == 3
 
 
+def test_a_checkpoint_of_a_gpu_is_read_where_there_is_none(tmp_path, monkeypatch):
+    path = tmp_path / "model.ckpt"
+    monkeypatch.setattr("torch.serialization.location_tag", lambda _storage: "cuda:0")
+    WholeCheckpointIO().save_checkpoint(CHECKPOINT, path)
+    for read in (WholeCheckpointIO().load_checkpoint, read_whole):
+        torch.testing.assert_close(read(path)["state_dict"], CHECKPOINT["state_dict"])
+
+
 def test_a_write_that_fails_leaves_the_last_checkpoint(tmp_path, monkeypatch):
     path = tmp_path / "model.ckpt"
     WholeCheckpointIO().save_checkpoint(CHECKPOINT, path)
