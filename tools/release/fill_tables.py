@@ -6,9 +6,9 @@
     python tools/release/fill_tables.py            fill them
     python tools/release/fill_tables.py --check    fail where a page is not what the result files say
 
-A marker is ``<!-- name -->``, closed by ``<!-- /name -->``: ``results``, ``ablation``, ``shapes``, ``robustness`` and
-``few-defects`` come from the suites side_by_side, development, shapes, robustness and few_defects, ``mmaerec`` from
-side_by_side, ``mmaerec-ablation`` and ``prn-ablation`` from the suites of these names, ``speed`` from
+A marker is ``<!-- name -->``, closed by ``<!-- /name -->``: ``results`` comes from the suites side_by_side and paper,
+``mmaerec`` from the first of them, ``ablation`` from development, and ``shapes``, ``robustness``, ``few-defects``,
+``paper-ablation``, ``mmaerec-ablation`` and ``prn-ablation`` from the suites of these names; ``speed`` from
 ``results/speed/latency.csv`` and ``growth`` from ``scan_growth.csv``. The figures in ``FIGURES`` are drawn as well.
 """
 
@@ -45,8 +45,15 @@ FIGURES = {"docs/images/few_defects.svg": ("few_defects", "model_series.svg")}
 METRICS = {"image_AUROC": "image AUROC", "pixel_AUROC": "pixel AUROC", "AUPRO": "AUPRO"}
 
 
-def accuracy(suite: str, rows: pd.DataFrame, published: str | None = None) -> str:
-    """One row a model: image AUROC, pixel AUROC and AUPRO of every category and their means, and a published row."""
+def accuracy(suite: str, rows: pd.DataFrame, published: str | None = None, beside: str | None = None) -> str:
+    """One row a model: image AUROC, pixel AUROC and AUPRO of every category and their means, and a published row.
+
+    ``beside`` is a suite on the same data whose models are put below those of ``suite``.
+    """
+    suites = [suite]
+    if beside and (more := ROOT / "results" / beside / "results.csv").exists():
+        suites.append(beside)
+        rows = pd.concat([rows, pd.read_csv(more)], ignore_index=True)
     rows = rows[rows.status == "ok"]
     deviations = _over_seeds(rows)
     # models compare at the seeds that all of them have
@@ -65,7 +72,7 @@ def accuracy(suite: str, rows: pd.DataFrame, published: str | None = None) -> st
         lines.append([f"{published}, published", *cells, "-", "-"])
     table = markdown(["model", *categories, "mean", "training, s (steps)"], lines)
     compared = _differences(suite) if len(set(rows.model)) > 1 else ""
-    return f"{_described(suite, table, rows)}{deviations}{compared}"
+    return f"{_described(suites, table, rows)}{deviations}{compared}"
 
 
 def mmaerec(rows: pd.DataFrame) -> str:
@@ -89,7 +96,7 @@ def robustness(rows: pd.DataFrame) -> str:
         for dataset in load_suite(ROOT / "configs" / "benchmark" / "robustness.yaml").datasets
         for category in dataset.categories
     ]
-    return _described("robustness", markdown(["", *models], lines), rows)
+    return _described(["robustness"], markdown(["", *models], lines), rows)
 
 
 def few_defects(suite: str, rows: pd.DataFrame) -> str:
@@ -108,17 +115,18 @@ def few_defects(suite: str, rows: pd.DataFrame) -> str:
         ]
         lines.append([model, *cells, _training(own)])
     table = markdown(["model", *categories, "training, s (steps)"], lines)
-    described = _described(suite, table, rows, metrics)
+    described = _described([suite], table, rows, metrics)
     return f"{described} In brackets: draws of the defects, of which the mean is given."
 
 
-def _described(suite: str, table: str, rows: pd.DataFrame, metrics: dict[str, str] = METRICS) -> str:
+def _described(suites: list[str], table: str, rows: pd.DataFrame, metrics: dict[str, str] = METRICS) -> str:
     """The table with its metrics above it and the conditions of its rows below."""
+    files = " and ".join(f"`results/{suite}/results.csv`" for suite in suites)
     seeds = ", ".join(str(s) for s in sorted(set(rows.seed)))
     commits = ", ".join(sorted({str(c)[:7] for c in rows.commit}))
     return (
         f"{' / '.join(metrics.values())}, per cent.\n\n{table}\n\n"
-        f"`results/{suite}/results.csv`; seed {seeds}, {'; '.join(sorted(set(rows.device_name)))}; "
+        f"{files}; seed {seeds}, {'; '.join(sorted(set(rows.device_name)))}; "
         f"{', '.join(sorted({str(p) for p in rows.precision}))}, commit {commits}."
     )
 
@@ -216,8 +224,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
+    ours = partial(accuracy, "side_by_side", published="VMPFD-AD", beside="paper")
     sources: dict[str, tuple[str, Callable[[pd.DataFrame], str]]] = {
-        "results": ("side_by_side/results.csv", partial(accuracy, "side_by_side", published="VMPFD-AD")),
+        "results": ("side_by_side/results.csv", ours),
+        "paper-ablation": ("paper_ablation/results.csv", partial(accuracy, "paper_ablation")),
         "ablation": ("development/results.csv", partial(accuracy, "development")),
         "shapes": ("shapes/results.csv", partial(accuracy, "shapes")),
         "robustness": ("robustness/results.csv", robustness),
