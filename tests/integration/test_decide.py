@@ -34,7 +34,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def checkpoint(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     runner = tiny.engine(tmp_path_factory.mktemp("trained"))
-    model = VmpfdAd(image_size=(64, 64), density_args={"num_components": 64}, visualizer=False)
+    model = VmpfdAd(image_size=(64, 64), density_args={"num_components": 64}, image_fpr=0.02, visualizer=False)
     runner.fit(model, datamodule=tiny.data(parts))
     return Path(runner.trainer.checkpoint_callback.best_model_path)
 
@@ -152,7 +152,7 @@ def other_light(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_recalibration_takes_scales_and_thresholds_from_new_normals(other_light, checkpoint, tmp_path, capsys):
     output = tmp_path / "new.ckpt"
     before = checkpoint.read_bytes()
-    words = ["calibrate", "--ckpt_path", str(checkpoint), "--normals", str(other_light), "--image_fpr", "0.02"]
+    words = ["calibrate", "--ckpt_path", str(checkpoint), "--normals", str(other_light), "--image_fpr", "0.05"]
     assert main([*words, "--output", str(output)]) == 0
     said = capsys.readouterr().out
     assert checkpoint.read_bytes() == before
@@ -166,8 +166,8 @@ def test_recalibration_takes_scales_and_thresholds_from_new_normals(other_light,
     for name, branch in new.model.branches.items():
         for each, scores in zip(branch.maps, raw[name], strict=True):
             np.testing.assert_allclose(each.quantiles, np.quantile(scores, (0.9, 0.995)), rtol=1e-4)
-    assert (new.post_processor.image_fpr, new.post_processor.mask_fpr) == (0.02, 0.1)
-    assert re.search(r"image_fpr +0.05 +0.02\nmask_fpr +0.1 +0.1\n", said)
+    assert (new.post_processor.image_fpr, new.post_processor.mask_fpr) == (0.05, 0.1)
+    assert re.search(r"image_fpr +0.02 +0.05\nmask_fpr +0.1 +0.1\n", said)
     assert re.search(rf"anomalous +{int(was.pred_label.sum())} +\d+  of these 24 normal images", said)
     assert str(output) in said
     # what was learnt is as it was
@@ -182,7 +182,7 @@ def test_a_recalibrated_checkpoint_describes_itself(other_light, folder, checkpo
     with pytest.raises(ValueError, match=r"mask_fpr=0.3 was given, .* with 0.2.*anomalib-vmpfd calibrate"):
         predict(folder, output, tmp_path / "out", mask_fpr=0.3)
     again = recalibrate(output, other_light, output=tmp_path / "again.ckpt")
-    assert again.rates == {"image_fpr": (0.05, 0.05), "mask_fpr": (0.2, 0.2)}
+    assert again.rates == {"image_fpr": (0.02, 0.02), "mask_fpr": (0.2, 0.2)}
     for before, after in again.thresholds.values():
         assert after == pytest.approx(before, abs=1e-6), "the same normals, the same thresholds"
 
@@ -210,7 +210,7 @@ def test_what_a_user_sets_on_a_model_is_kept_or_refused_when_a_checkpoint_is_loa
     assert [row["threshold"] for row in rows(tmp_path / "a")] == pytest.approx([0.1] * 3)
     model = VmpfdAd(visualizer=False)
     model.post_processor.image_fpr = 0.3
-    with pytest.raises(ValueError, match=r"image_fpr=0.3, the checkpoint's thresholds are for 0.05.*calibrate"):
+    with pytest.raises(ValueError, match=r"image_fpr=0.3, the checkpoint's thresholds are for 0.02.*calibrate"):
         tiny.engine(tmp_path / "b").predict(model, data_path=folder, ckpt_path=checkpoint)
 
 
