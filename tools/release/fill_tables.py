@@ -41,7 +41,10 @@ PAGES = (
     "docs/export.md",
     "docs/few-defects.md",
 )
-FIGURES = {"docs/images/few_defects.svg": ("few_defects", "model_series.svg")}
+FIGURES = {
+    "docs/images/few_defects.svg": ("few_defects", "model_series.svg"),
+    "docs/images/paper_losses.svg": ("paper", "losses_00_MVTecAD_screw.svg"),
+}
 METRICS = {"image_AUROC": "image AUROC", "pixel_AUROC": "pixel AUROC", "AUPRO": "AUPRO"}
 
 
