@@ -219,6 +219,8 @@ def _three(values: pd.Series) -> str:
 
 
 def _training(rows: pd.DataFrame) -> str:
+    """Seconds and steps; those of a processor where some runs were on one, as a GPU's are no mean with them."""
+    rows = rows[rows.device == "cpu"] if (rows.device == "cpu").any() else rows
     return f"{rows.train_seconds.mean():.0f} ({rows.train_steps.mean():.0f})"
 
 

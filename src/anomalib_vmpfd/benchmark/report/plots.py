@@ -79,7 +79,7 @@ def auroc_latency(summary: Summary) -> Figure:
     figure = Figure(figsize=(6.4, 3.6))
     axes = figure.subplots()
     # latencies of two kinds of devices do not compare
-    same = summary.runs[summary.runs.device == summary.runs.device.mode()[0]]
+    same = summary.runs[summary.runs.device == summary.usual_device]
     latency = same.groupby("model").latency_ms.mean()
     for index, model in enumerate(summary.models):
         mean, deviation = summary.cell("image_AUROC", None, None, model)

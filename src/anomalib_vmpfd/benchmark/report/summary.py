@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from io import StringIO
 
+import numpy as np
 import pandas as pd
 
 from anomalib_vmpfd.benchmark.records import COLUMNS, METRICS, SKIPPED, RunKey
@@ -64,13 +65,21 @@ class Summary:
                 found.append(dataset)
         return found
 
+    @property
+    def usual_device(self) -> str:
+        """str: Kind of device that most runs were on, ``"cpu"`` or ``"cuda"``; empty without runs."""
+        return next(iter(self.runs.device.mode()), "")
+
     def over_seeds(self) -> pd.DataFrame:
         """Average runs over their seeds.
 
         Returns:
             pd.DataFrame: One row per data set, category and model; columns ``(metric, "mean" | "std" | "count")``.
+                Costs are of runs on the kind of device that most runs were on, as those of two kinds have no mean.
         """
-        return self.runs.groupby(GROUP)[[*METRICS, *COSTS]].agg(["mean", "std", "count"])
+        runs = self.runs.copy()
+        runs.loc[runs.device != self.usual_device, list(COSTS)] = np.nan
+        return runs.groupby(GROUP)[[*METRICS, *COSTS]].agg(["mean", "std", "count"])
 
     def cell(self, metric: str, dataset: str | None, category: str | None, model: str) -> tuple[float, float]:
         """Average a metric over seeds, for one category or over the categories of one or all data sets.

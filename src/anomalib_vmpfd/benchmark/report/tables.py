@@ -165,11 +165,14 @@ def cost_table(summary: Summary) -> str:
         summary (Summary): Results.
 
     Returns:
-        str: Markdown.
+        str: Markdown; where runs were on several kinds of devices, a line for each of them.
     """
-    means = summary.runs.groupby("model")[list(COSTS)].mean()
+    means = summary.runs.groupby(["model", "device"])[list(COSTS)].mean()
+    several = summary.runs.device.nunique() > 1
     body = []
     for model in summary.models:
-        numbers = [(means.loc[model, name] * scale, digits) for name, (_, scale, digits) in COST_TITLES.items()]
-        body.append([model, *("-" if math.isnan(value) else f"{value:,.{digits}f}" for value, digits in numbers)])
+        for device, costs in means.loc[model].iterrows():
+            numbers = [(costs[name] * scale, digits) for name, (_, scale, digits) in COST_TITLES.items()]
+            cells = ("-" if math.isnan(value) else f"{value:,.{digits}f}" for value, digits in numbers)
+            body.append([f"{model}, {device}" if several else model, *cells])
     return markdown(["Model", *(title for title, _, _ in COST_TITLES.values())], body)

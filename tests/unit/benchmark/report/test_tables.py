@@ -75,6 +75,17 @@ def test_costs_are_in_the_units_of_their_titles(finished: Finished):
     assert costs["Latency ms"] == "6.0"
 
 
+def test_costs_of_two_kinds_of_devices_have_no_mean(tmp_path):
+    suite, results = measured(tmp_path, {}, [])
+    for seed, device, latency in ((0, "cpu", 50.0), (1, "cpu", 70.0), (2, "cuda", 3.0)):
+        key = RunKey("s", "Ours", "Own", "part", seed)
+        results.record(RunResult(row(key, device=device, latency_ms=latency)))
+    summary = summarise(suite, results)
+    costs = cells(cost_table(summary))
+    assert (costs["Ours, cpu"]["Latency ms"], costs["Ours, cuda"]["Latency ms"]) == ("60.0", "3.0")
+    assert summary.over_seeds().loc["Own", "part", "Ours"]["latency_ms", "mean"] == 60
+
+
 def test_report_tells_failures_and_leaks_and_breaks_on_no_name(finished: Finished):
     key = RunKey("by_hand", "A", "Parts", "bolt", 0)
     finished.results.record(RunResult(row(key, val_split="same_as_test")))

@@ -11,7 +11,7 @@ import pandas as pd
 def row(model: str, category: str, seed: int, value: float) -> dict:
     metrics = dict.fromkeys(("image_AUROC", "pixel_AUROC", "AUPRO"), value)
     costs = {"train_seconds": 10.0, "train_steps": 5}
-    conditions = {"device_name": "a CPU", "precision": "32-true", "commit": "a" * 12}
+    conditions = {"device": "cpu", "device_name": "a CPU", "precision": "32-true", "commit": "a" * 12}
     return {"model": model, "category": category, "seed": seed, "status": "ok"} | metrics | costs | conditions
 
 
