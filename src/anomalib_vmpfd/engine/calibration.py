@@ -5,12 +5,15 @@
 
 import math
 
+import numpy as np
 import torch
+from scipy import stats
 from torch import Tensor
 
 MIN_IMAGES_TO_HOLD_OUT = 10
 EXPECTED_ABOVE = 10
 EULER = 0.5772156649
+DRAWS = 4000
 
 
 def held_out_indices(num_images: int, fraction: float, seed: int) -> list[int]:
@@ -57,10 +60,45 @@ def threshold_at_fpr(normal_scores: Tensor, fpr: float) -> Tensor:
     count = len(scores)
     spread = scores.std() if count > 1 else torch.zeros_like(scores[0])
     if count * fpr >= EXPECTED_ABOVE:
-        rank = min(math.ceil((count + 1) * (1 - fpr)), count)
+        rank = _conformal_rank(count, fpr)
         # above the score by more than rounding, which differs from processor to processor
         return (scores[rank - 1] + 1e-4 * spread).float()
     scale = spread * math.sqrt(6) / math.pi
     threshold = scores.mean() - EULER * scale - scale * math.log(-math.log1p(-fpr))
     # normals that are all alike have no spread
     return (threshold + 1e-4 * (1 + threshold.abs()) * (spread == 0)).float()
+
+
+def fpr_interval(count: int, fpr: float) -> tuple[float, float]:
+    """Where the false-positive rate of :func:`threshold_at_fpr` lies with a probability of 95 %.
+
+    The threshold comes from few normals, and others would have given another. Where it is one of their scores, the rate
+    on new normals has a beta distribution, whatever that of the scores; where it is taken from a Gumbel distribution,
+    the interval holds if the scores have one.
+
+    Args:
+        count (int): Number of normals, at least 2.
+        fpr (float): False-positive rate in (0, 1) that was asked for.
+
+    Returns:
+        tuple[float, float]: 2.5 % and 97.5 % quantile of the rate on new normals.
+
+    Example:
+        >>> low, high = fpr_interval(320, 0.05)
+        >>> f"{low:.3f} to {high:.3f}"
+        '0.029 to 0.076'
+    """
+    if count * fpr >= EXPECTED_ABOVE:
+        rank = _conformal_rank(count, fpr)
+        low, high = stats.beta.ppf((0.025, 0.975), count + 1 - rank, rank)
+    else:
+        scores = np.random.default_rng(0).gumbel(size=(DRAWS, count))
+        scale = scores.std(axis=1, ddof=1) * math.sqrt(6) / math.pi
+        thresholds = scores.mean(axis=1) - EULER * scale - scale * math.log(-math.log1p(-fpr))
+        low, high = np.quantile(stats.gumbel_r.sf(thresholds), (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _conformal_rank(count: int, fpr: float) -> int:
+    """Rank, from the smallest, of the score that is the threshold."""
+    return min(math.ceil((count + 1) * (1 - fpr)), count)

@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
+from .calibration import fpr_interval
+
 if TYPE_CHECKING:
     from anomalib.models import AnomalibModule
 
 
-def log_fit_summary(module: "AnomalibModule") -> None:
+def log_fit_summary(module: "AnomalibModule", normals: int = 0) -> None:
     """Log the thresholds, the paths of checkpoint and pictures and the next command; once in a distributed training.
 
     Args:
         module (AnomalibModule): A model whose training has ended, still attached to its trainer.
+        normals (int): Number of normals that gave the thresholds. Defaults to ``0``: not known.
     """
     trainer = module.trainer
     lines = [f"{type(module).__name__} is trained: {trainer.current_epoch} epochs, {trainer.global_step} steps."]
@@ -31,6 +34,9 @@ def log_fit_summary(module: "AnomalibModule") -> None:
             rate = getattr(post_processor, rate_name, None)
             known = rate is not None and getattr(post_processor, "threshold", None) == "normals"
             reason = f", for a {meaning} of {rate:g} on normals" if known else ""
+            if known and normals > 1:
+                low, high = fpr_interval(normals, rate)
+                reason += f" ({low:.2g} to {high:.2g} with 95 %, from {normals} of them)"
             lines.append(f"  {kind} threshold  {threshold:.4f} (0.5 after normalisation){reason}")
     checkpoint = getattr(trainer.checkpoint_callback, "best_model_path", "")
     if checkpoint:

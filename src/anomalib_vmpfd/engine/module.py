@@ -263,7 +263,7 @@ class CalibratedMixin(InterfaceMixin):
         """Say what was learnt, from which doubtful images, where it is and what to type next."""
         if self.trainer.is_global_zero and self._normal_scores is not None and (paths := self._normals.paths):
             warn_of_outliers(self._normal_scores, [paths[index] for index in self._normals.calibration])
-        log_fit_summary(self)
+        log_fit_summary(self, 0 if self._normal_scores is None else len(self._normal_scores))
 
     @property
     def _reading(self) -> tuple[tuple[int, int] | None, nn.Module | None, torch.device, bool]:

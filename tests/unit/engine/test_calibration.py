@@ -3,13 +3,14 @@
 
 """Held-out split and thresholds."""
 
+import math
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 
-from anomalib_vmpfd.engine.calibration import held_out_indices, threshold_at_fpr
+from anomalib_vmpfd.engine.calibration import fpr_interval, held_out_indices, threshold_at_fpr
 
 pytestmark = pytest.mark.numeric
 
@@ -53,6 +54,32 @@ def test_many_normals_keep_it_whatever_their_distribution(draw, count, fpr):
     torch.manual_seed(0)
     rate = realised(draw, count, fpr)
     assert 0.9 * fpr < rate < 1.02 * fpr, rate
+
+
+@pytest.mark.parametrize(("draw", "count", "fpr"), [(torch.randn, 320, 0.05), (torch.rand, 200, 0.1)], ids=["a", "b"])
+def test_the_interval_holds_the_rate_of_nineteen_trainings_in_twenty(draw, count, fpr):
+    low, high = fpr_interval(count, fpr)
+    torch.manual_seed(0)
+    inside = 0
+    for _ in range(400):
+        rate = (draw(20000) >= threshold_at_fpr(draw(count), fpr)).float().mean()
+        inside += low <= rate <= high
+    assert 0.92 < inside / 400 < 0.98
+
+
+@pytest.mark.parametrize("count", [4, 30, 150])
+def test_the_interval_of_few_normals_holds_for_scores_of_a_gumbel_distribution(count):
+    low, high = fpr_interval(count, 0.05)
+    torch.manual_seed(1)
+    thresholds = [(threshold_at_fpr(gumbel(count), 0.05).item() - 7) / 3 for _ in range(400)]
+    rates = [-math.expm1(-math.exp(-threshold)) for threshold in thresholds]
+    assert 0.92 < sum(low <= rate <= high for rate in rates) / 400 < 0.98
+
+
+def test_the_interval_narrows_with_the_normals():
+    widths = [high - low for low, high in (fpr_interval(count, 0.05) for count in (5, 20, 80, 150, 320, 1000, 5000))]
+    assert widths == sorted(widths, reverse=True)
+    assert fpr_interval(10**5, 0.05) == pytest.approx((0.05, 0.05), abs=2e-3)
 
 
 def test_from_ten_expected_false_positives_on_the_threshold_is_a_score():

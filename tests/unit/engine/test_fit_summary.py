@@ -13,6 +13,7 @@ from anomalib.cli.cli import AnomalibCLI
 from anomalib.data import InferenceBatch
 
 from anomalib_vmpfd import VmpfdAd, register
+from anomalib_vmpfd.engine.calibration import fpr_interval
 from anomalib_vmpfd.engine.fit_summary import log_fit_summary, next_command
 
 GIVEN = {"image_size": (64, 96), "density_args": {"num_components": 8}, "reconstruction": None, "image_fpr": 0.1}
@@ -39,11 +40,12 @@ def test_the_summary_names_thresholds_their_rates_and_the_checkpoint(tmp_path, c
         checkpoint_callback=SimpleNamespace(best_model_path=str(tmp_path / "model.ckpt")),
     )
     with caplog.at_level(logging.INFO):
-        log_fit_summary(model)
+        log_fit_summary(model, 30)
     assert "VmpfdAd is trained: 3 epochs, 12 steps." in caplog.text
     threshold = float(model.post_processor.image_threshold)
     assert f"image threshold  {threshold:.4f}" in caplog.text
-    assert "for a false-positive rate of 0.1 on normals" in caplog.text
+    low, high = fpr_interval(30, 0.1)
+    assert f"for a false-positive rate of 0.1 on normals ({low:.2g} to {high:.2g} with 95 %, from 30 of" in caplog.text
     mask = float(model.post_processor.pixel_threshold)
     assert (
         f"pixel threshold  {mask:.4f} (0.5 after normalisation), for a share of masks with any pixel of 0.1"
