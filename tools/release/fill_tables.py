@@ -182,8 +182,11 @@ def speed(rows: pd.DataFrame) -> str:
     first = rows.iloc[0]
     kept = pd.read_csv(ROOT / "results" / "speed" / "ratios.csv")
     ratios = markdown(
-        ["measured", "", "at least"],
-        [[row.promise, f"{row.measured:.2f}", f"{row.at_least:g}"] for row in kept.itertuples()],
+        ["measured", "", "at least", "on"],
+        [
+            [row.promise, f"{row.measured:.2f}", f"{row.at_least:g}", f"{row.device_name}, commit {row.commit[:7]}"]
+            for row in kept.itertuples()
+        ],
     )
     return (
         f"{table}\n\n{ratios}\n\n`results/speed/latency.csv` and `ratios.csv`; {first.device} ({first.device_name}), "
