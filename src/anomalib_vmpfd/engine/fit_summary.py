@@ -32,11 +32,12 @@ def log_fit_summary(module: "AnomalibModule", normals: int = 0) -> None:
         threshold = float(getattr(post_processor, f"{kind}_threshold", float("nan")))
         if threshold == threshold:  # noqa: PLR0124 - not calibrated
             rate = getattr(post_processor, rate_name, None)
-            known = rate is not None and getattr(post_processor, "threshold", None) == "normals"
-            reason = f", for a {meaning} of {rate:g} on normals" if known else ""
-            if known and normals > 1:
-                low, high = fpr_interval(normals, rate)
-                reason += f" ({low:.2g} to {high:.2g} with 95 %, from {normals} of them)"
+            reason = ""
+            if rate is not None and getattr(post_processor, "threshold", None) == "normals":
+                reason = f", for a {meaning} of {rate:g} on normals"
+                if normals > 1:
+                    low, high = fpr_interval(normals, rate)
+                    reason += f" ({low:.2g} to {high:.2g} with 95 %, from {normals} of them)"
             lines.append(f"  {kind} threshold  {threshold:.4f} (0.5 after normalisation){reason}")
     checkpoint = getattr(trainer.checkpoint_callback, "best_model_path", "")
     if checkpoint:
