@@ -41,13 +41,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from anomalib_vmpfd import SampleParts, VmpfdAd
 from anomalib_vmpfd.benchmark.run.environment import describe
-from anomalib_vmpfd.processor import describe_processor
+from anomalib_vmpfd.processor import has_bf16
 
 ROOT = Path(__file__).parents[1]
 MODELS = ("VmpfdAd", *BUILDERS, "PDN-S")
 EFFICIENT_AD_STEPS = 70_000
 # where a processor only emulates bfloat16, a pass takes several times its float32, and nobody would ask for it
-PRECISIONS = ("fp32",) if "emulated bf16" in describe_processor() else ("fp32", "bf16")
+PRECISIONS = ("fp32",) if has_bf16() is False else ("fp32", "bf16")
 
 
 @dataclass

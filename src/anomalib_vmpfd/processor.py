@@ -19,10 +19,16 @@ def describe_processor() -> str:
     facts = _cpuinfo()
     name = facts.get("model name") or platform.processor() or platform.machine()
     known = [torch.backends.cpu.get_cpu_capability()]
-    if flags := (facts.get("flags") or facts.get("Features", "")).split():  # on x86 and on ARM
-        native = any(flag.endswith("bf16") for flag in flags)  # avx512_bf16, amx_bf16, bf16
+    if (native := has_bf16()) is not None:
         known.append("native bf16" if native else "emulated bf16")
     return f"{name} [{', '.join(known)}]"
+
+
+def has_bf16() -> bool | None:
+    """Tell whether the processor computes in bfloat16; ``None`` where the system does not say."""
+    facts = _cpuinfo()
+    flags = (facts.get("flags") or facts.get("Features", "")).split()  # on x86 and on ARM
+    return any(flag.endswith("bf16") for flag in flags) if flags else None  # avx512_bf16, amx_bf16, bf16
 
 
 def _cpuinfo() -> dict[str, str]:

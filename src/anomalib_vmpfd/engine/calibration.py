@@ -4,16 +4,19 @@
 """Calibration on normal images alone: the held-out split and thresholds at a false-positive rate."""
 
 import math
+from typing import TypeVar
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy import special
 from torch import Tensor
 
 MIN_IMAGES_TO_HOLD_OUT = 10
 EXPECTED_ABOVE = 10
 EULER = 0.5772156649
 SIMULATED_SCORES = 10**6
+
+Values = TypeVar("Values", Tensor, np.ndarray)
 
 
 def held_out_indices(num_images: int, fraction: float, seed: int) -> list[int]:
@@ -59,12 +62,10 @@ def threshold_at_fpr(normal_scores: Tensor, fpr: float) -> Tensor:
     scores = normal_scores.detach().flatten().double().sort().values
     count = len(scores)
     spread = scores.std() if count > 1 else torch.zeros_like(scores[0])
-    if count * fpr >= EXPECTED_ABOVE:
-        rank = _conformal_rank(count, fpr)
+    if rank := _conformal_rank(count, fpr):
         # above the score by more than rounding, which differs from processor to processor
         return (scores[rank - 1] + 1e-4 * spread).float()
-    scale = spread * math.sqrt(6) / math.pi
-    threshold = scores.mean() - EULER * scale - scale * math.log(-math.log1p(-fpr))
+    threshold = _gumbel_quantile(scores.mean(), spread, fpr)
     # normals that are all alike have no spread
     return (threshold + 1e-4 * (1 + threshold.abs()) * (spread == 0)).float()
 
@@ -88,19 +89,23 @@ def fpr_interval(count: int, fpr: float) -> tuple[float, float]:
         >>> f"{low:.3f} to {high:.3f}"
         '0.029 to 0.076'
     """
-    if count * fpr >= EXPECTED_ABOVE:
-        rank = _conformal_rank(count, fpr)
-        low, high = stats.beta.ppf((0.025, 0.975), count + 1 - rank, rank)
+    if rank := _conformal_rank(count, fpr):
+        low, high = special.betaincinv(count + 1 - rank, rank, (0.025, 0.975))
     else:
         # at most 4,000 trainings, fewer of many scores each, whose rates differ less
         draws = min(4000, max(400, SIMULATED_SCORES // count))
         scores = np.random.default_rng(0).gumbel(size=(draws, count))
-        scale = scores.std(axis=1, ddof=1) * math.sqrt(6) / math.pi
-        thresholds = scores.mean(axis=1) - EULER * scale - scale * math.log(-math.log1p(-fpr))
-        low, high = np.quantile(stats.gumbel_r.sf(thresholds), (0.025, 0.975))
+        thresholds = _gumbel_quantile(scores.mean(axis=1), scores.std(axis=1, ddof=1), fpr)
+        low, high = np.quantile(-np.expm1(-np.exp(-thresholds)), (0.025, 0.975))
     return float(low), float(high)
 
 
 def _conformal_rank(count: int, fpr: float) -> int:
-    """Rank, from the smallest, of the score that is the threshold."""
-    return min(math.ceil((count + 1) * (1 - fpr)), count)
+    """Rank, from the smallest, of the score that is the threshold; 0 where too few are expected above it."""
+    return min(math.ceil((count + 1) * (1 - fpr)), count) if count * fpr >= EXPECTED_ABOVE else 0
+
+
+def _gumbel_quantile(mean: Values, deviation: Values, fpr: float) -> Values:
+    """What a share ``fpr`` of a Gumbel distribution of this mean and deviation lies above."""
+    scale = deviation * math.sqrt(6) / math.pi
+    return mean - EULER * scale - scale * math.log(-math.log1p(-fpr))
