@@ -13,6 +13,7 @@ written as PNG, which rounds to 256 levels. Everything else is copied as it is: 
 import argparse
 import logging
 import shutil
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -52,6 +53,9 @@ def main() -> None:
     paths = sorted(path for path in arguments.data.rglob("*") if path.is_file())
     if not any("train" in path.relative_to(arguments.data).parts for path in paths):
         parser.error(f"{arguments.data} holds no folder 'train' with images.")
+    written = Counter(path.with_suffix("") for path in paths if "train" in path.relative_to(arguments.data).parts)
+    if twins := [path for path in paths if written[path.with_suffix("")] > 1]:
+        parser.error(f"{twins[0]} and its namesake would become one PNG; rename one of them.")
     with ProcessPoolExecutor() as pool:
         list(pool.map(partial(copy, data=arguments.data, out=arguments.out, size=arguments.size), paths, chunksize=16))
     logger.info("%d files in %s", len(paths), arguments.out)

@@ -4,6 +4,7 @@
 """Training images are what the preprocessing would make of them, test images what they were."""
 
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -50,9 +51,12 @@ def test_only_training_images_are_resized_and_as_the_preprocessing_does(data, tm
 
 def test_nothing_is_written_over_and_a_wrong_folder_is_named(data, tmp_path, monkeypatch, capsys):
     (tmp_path / "out").mkdir()
+    twins = Path(shutil.copytree(data, tmp_path / "twins"))
+    shutil.copy(twins / "part/train/good/1.jpg", twins / "part/train/good/0.jpg")
     for folder, out, message in (
         (data, tmp_path / "out", "out exists"),
         (data / "part/test", tmp_path / "new", "holds no folder 'train'"),
+        (twins, tmp_path / "new", "0.jpg and its namesake would become one PNG"),
     ):
         with pytest.raises(SystemExit):
             run(monkeypatch, "--data", folder, "--out", out)
