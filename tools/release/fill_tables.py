@@ -222,9 +222,12 @@ def _three(values: pd.Series) -> str:
 
 
 def _training(rows: pd.DataFrame) -> str:
-    """Seconds and steps; those of a processor where some runs were on one, as a GPU's are no mean with them."""
-    rows = rows[rows.device == "cpu"] if (rows.device == "cpu").any() else rows
-    return f"{rows.train_seconds.mean():.0f} ({rows.train_steps.mean():.0f})"
+    """Seconds and steps; of the runs on a processor where there are some, as a GPU's are no mean with them."""
+    own = rows[rows.device == "cpu"] if (rows.device == "cpu").any() else rows
+    told = f"{own.train_seconds.mean():.0f} ({own.train_steps.mean():.0f})"
+    if len(own) < len(rows):
+        return f"{told}, {len(own)} of {len(rows)} runs"
+    return told if (own.device == "cpu").all() else f"{told}, GPU"
 
 
 def main() -> None:
