@@ -92,6 +92,7 @@ ENTRIES = {
         "Mmaerec",
         {
             "image_size": (64, 64),
+            "extractor": "timm/tf_efficientnet_lite2",  # the memories, which its default leaves out
             "extractor_args": {"layers": ["blocks.0", "blocks.1"]},
             "num_items": 10,
             "base_width": 8,

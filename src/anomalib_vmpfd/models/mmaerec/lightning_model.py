@@ -39,8 +39,8 @@ from anomalib_vmpfd.nn.patch_descriptor import PatchDescriptor
 from .torch_model import Features, MmaerecModel
 
 DEFAULT_IMAGE_SIZE = (256, 256)
-DEFAULT_EXTRACTOR = "timm/tf_efficientnet_lite2"
-DEFAULT_LAYERS = ("blocks.0", "blocks.1", "blocks.2", "blocks.4")  # strides 2 to 16
+BUNDLED_EXTRACTOR = "timm/tf_efficientnet_lite2"
+BUNDLED_LAYERS = ("blocks.0", "blocks.1", "blocks.2", "blocks.4")  # strides 2 to 16
 MILESTONES = (0.5, 0.8)  # epochs 300 and 480 of the paper's 600
 DECAY = 0.2
 START_IMAGES = 30  # whose cells the memories start from
@@ -57,13 +57,14 @@ class Mmaerec(CalibratedMixin, AnomalibModule):
         image_size (tuple[int, int] | None): Height and width in pixels that images are resized to, multiples of 16.
             Defaults to ``None``: as many pixels as 256 x 256, in the shape of the training images; a checkpoint keeps
             it.
-        extractor (str | None): Frozen network whose features the memories recall, ``"timm/<backbone>"``; ``None``
-            leaves the memories out (table 5). Defaults to ``"timm/tf_efficientnet_lite2"``.
+        extractor (str | None): Frozen network whose features the memories recall, ``"timm/<backbone>"``;
+            ``"timm/tf_efficientnet_lite2"`` is bundled. Defaults to ``None``: no memories (table 5), which measured
+            best.
         extractor_args (dict[str, Any] | None): ``layers``, stages of strides 2, 4, 8 and so on with a memory each
             (table 7), and ``weights``: ``"bundled"``, ``"official"`` or the path of a file, as
             :class:`PatchDescriptor` has them. Defaults to ``None``: the four bundled stages.
-        num_items (int): Items ``N`` of every memory (figure 8). Defaults to ``30``.
-        shrinkage (float): Threshold ``lambda`` of equation 2 in units of ``1 / N``. Defaults to ``1``.
+        num_items (int | None): Items ``N`` of every memory (figure 8). Defaults to ``None``: 30.
+        shrinkage (float | None): Threshold ``lambda`` of equation 2 in units of ``1 / N``. Defaults to ``None``: 1.
         edges (bool): Whether the image's edges take part (table 5). Defaults to ``True``.
         attention (str): Over both kinds of features: ``"coordinate"``, ``"cbam"``, ``"se"`` or ``"none"`` (table 6).
             Defaults to ``"coordinate"``.
@@ -71,7 +72,7 @@ class Mmaerec(CalibratedMixin, AnomalibModule):
             has 128.
         l2 (float): Weight of the squared error in the loss, equation 6; 0 leaves it out (table 8). Defaults to ``1``.
         theta (float): Weight of ``1 - SSIM``. Defaults to ``1``.
-        alpha (float): Weight of the entropy of the memories' weights. Defaults to ``2e-4``.
+        alpha (float | None): Weight of the entropy of the memories' weights. Defaults to ``None``: 2e-4.
         mu (float): Weight of the colour difference in the map, equation 14. Defaults to ``1e-3``.
         map_quantiles (tuple[float, float]): Quantiles of normals that become 0 and 1 of the map in pictures.
             Defaults to ``(0.9, 0.995)``.
@@ -114,16 +115,16 @@ class Mmaerec(CalibratedMixin, AnomalibModule):
     def __init__(
         self,
         image_size: tuple[int, int] | None = None,
-        extractor: str | None = DEFAULT_EXTRACTOR,
+        extractor: str | None = None,
         extractor_args: dict[str, Any] | None = None,
-        num_items: int = 30,
-        shrinkage: float = 1.0,
+        num_items: int | None = None,
+        shrinkage: float | None = None,
         edges: bool = True,
         attention: str = "coordinate",
         base_width: int = 16,
         l2: float = 1.0,
         theta: float = 1.0,
-        alpha: float = 2e-4,
+        alpha: float | None = None,
         mu: float = 1e-3,
         map_quantiles: tuple[float, float] = (0.9, 0.995),
         held_out: float = 0.1,
@@ -153,15 +154,13 @@ class Mmaerec(CalibratedMixin, AnomalibModule):
             self.model = MmaerecModel(
                 (height, width),
                 _extractor(extractor, extractor_args, (height, width)),
-                num_items,
-                shrinkage,
-                edges,
-                attention,
-                base_width,
-                l2,
-                theta,
-                alpha,
-                mu,
+                edges=edges,
+                attention=attention,
+                base_width=base_width,
+                l2=l2,
+                theta=theta,
+                mu=mu,
+                **_of_memories(extractor, num_items=num_items, shrinkage=shrinkage, alpha=alpha),
             )
         self.chooses_image_size = chooses_image_size
         self.image_size = (height, width)
@@ -233,10 +232,9 @@ def _extractor(name: str | None, given: dict[str, Any] | None, image_size: tuple
     """The extractor that its arguments describe, with a level for each of its stages."""
     if name is None:
         if given:
-            msg = "extractor_args has no effect where extractor is None; leave it out."
-            raise ValueError(msg)
+            raise ValueError(_without_memories("extractor_args"))
         return None
-    layers = (given or {}).get("layers") or (DEFAULT_LAYERS if name == DEFAULT_EXTRACTOR else ())
+    layers = (given or {}).get("layers") or (BUNDLED_LAYERS if name == BUNDLED_EXTRACTOR else ())
     if not layers or not name.startswith("timm/"):
         msg = (
             f"extractor={name!r} must be 'timm/<backbone>' with extractor_args.layers, its stages of strides 2, 4, 8 "
@@ -245,3 +243,18 @@ def _extractor(name: str | None, given: dict[str, Any] | None, image_size: tuple
         raise ValueError(msg)
     arguments = {**(given or {}), "layers": [[each] for each in layers]}
     return build_part("extractor", name, {name: PatchDescriptor}, arguments, name, image_size)
+
+
+def _of_memories(extractor: str | None, **given: float | None) -> dict[str, Any]:
+    """Arguments of the memories that were given; none may be where there are no memories."""
+    arguments = {name: value for name, value in given.items() if value is not None}
+    if extractor is None and arguments:
+        raise ValueError(_without_memories(", ".join(arguments)))
+    return arguments
+
+
+def _without_memories(names: str) -> str:
+    return (
+        f"Without an extractor there are no memories, and {names} would have no effect; leave it out, or give "
+        f"extractor, {BUNDLED_EXTRACTOR!r} for the bundled one."
+    )

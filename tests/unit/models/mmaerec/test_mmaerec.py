@@ -25,9 +25,18 @@ def test_the_rate_falls_at_half_and_at_four_fifths():
     assert rates == pytest.approx([1.0] * 5 + [0.2] * 3 + [0.04] * 2)
 
 
-def test_arguments_of_an_extractor_that_is_not_there_are_refused():
-    with pytest.raises(ValueError, match="extractor_args has no effect"):
-        Mmaerec(extractor=None, extractor_args={"weights": "official"})
+@pytest.mark.parametrize("given", [{"extractor_args": {"weights": "official"}}, {"num_items": 50}, {"alpha": 0.0}])
+def test_arguments_of_memories_that_are_not_there_are_refused(given):
+    with pytest.raises(ValueError, match=rf"no memories, and {next(iter(given))} would .*'timm/tf_efficientnet_lite2'"):
+        Mmaerec(**given)
+
+
+def test_memories_have_the_papers_settings_unless_told():
+    """Figure 8, and section 2.5."""
+    model = Mmaerec(extractor="timm/tf_efficientnet_lite2").model
+    assert [memory.items.shape[0] for memory in model.memories] == [30] * 4
+    assert (model.memories[0].threshold, model.alpha) == (1 / 30, 2e-4)
+    assert Mmaerec(extractor="timm/tf_efficientnet_lite2", num_items=50).model.memories[0].items.shape[0] == 50
 
 
 @pytest.mark.parametrize("extractor", ["timm/resnet18", "pdn_small"])
