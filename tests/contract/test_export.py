@@ -20,6 +20,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from anomalib_vmpfd.decide.export_check import main as check_export
 from anomalib_vmpfd.decide.low_precision import in_low_precision
+from anomalib_vmpfd.decide.tiles_command import predict_tiles
+from anomalib_vmpfd.inspection.judge import ExportJudge
 
 OUTPUTS = ("anomaly_map", "pred_score", "pred_label")
 
@@ -145,6 +147,23 @@ def test_openvino_is_told_to_compute_in_float32_on_any_processor(openvino_path):
     ]
     assert marked
     assert all(marked)
+
+
+def test_the_tools_here_ask_openvino_for_float32(openvino_path, tmp_path, monkeypatch):
+    """Where a processor has bfloat16, OpenVINO chooses that, and verdicts change; others show no difference."""
+    asked = []
+    compile_model = openvino.Core.compile_model
+
+    def recorded(core, network, device, config):
+        asked.append(config)
+        return compile_model(core, network, device, config)
+
+    monkeypatch.setattr(openvino.Core, "compile_model", recorded)
+    ExportJudge(openvino_path)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ValueError, match="Found 0 images"):  # after the export was opened
+        predict_tiles(openvino_path, tmp_path / "none", tmp_path / "predictions")
+    assert asked == [{"INFERENCE_PRECISION_HINT": "f32"}] * 2
 
 
 def test_an_export_is_checked_against_its_checkpoint(exported, onnx_path, tmp_path, capsys):

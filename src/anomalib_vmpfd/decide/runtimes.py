@@ -14,6 +14,8 @@ from anomalib_vmpfd.engine.rebuild import KEY
 from anomalib_vmpfd.registration import load_trained
 
 Precision = Literal["f32", "bf16", "f16"]
+# in which a verdict is that of the checkpoint; OpenVINO would choose bfloat16 where a processor has it
+ASSURED: Precision = "f32"
 OUTPUTS = ("pred_score", "pred_label", "anomaly_map")
 
 

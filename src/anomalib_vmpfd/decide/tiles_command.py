@@ -16,7 +16,7 @@ from anomalib_vmpfd.engine.deep_images import WHITE, read_deep
 from anomalib_vmpfd.engine.image_errors import ImageError, is_deep, is_deep_colour, refuse_deep_images
 
 from .command import run_command
-from .runtimes import Checkpoint, Exported
+from .runtimes import ASSURED, Checkpoint, Exported
 from .tiles import cut, predict_in_tiles
 
 
@@ -63,7 +63,9 @@ def predict_tiles(model: Path, data: Path, output: Path, overlap: int = 32) -> N
         output (Path): Folder for ``predictions.jsonl``, a line an image as it comes, and for the maps, ``.npy``.
         overlap (int): Pixels that neighbouring tiles share.
     """
-    predict: Checkpoint | Exported = Exported(model) if model.suffix in {".onnx", ".xml"} else Checkpoint(model)
+    predict: Checkpoint | Exported = (
+        Exported(model, ASSURED) if model.suffix in {".onnx", ".xml"} else Checkpoint(model)
+    )
     size = predict.image_size
     if size is None:
         msg = f"{model} does not say its image size; export it again."

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anomalib_vmpfd.decide.runtimes import Answer, Checkpoint, Exported
+from anomalib_vmpfd.decide.runtimes import ASSURED, Answer, Checkpoint, Exported
 from anomalib_vmpfd.decide.threshold import current_metadata
 from anomalib_vmpfd.plotting.threshold import pixel_threshold
 from anomalib_vmpfd.plotting.visualizer import TITLES
@@ -215,7 +215,7 @@ class ExportJudge(Judge):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
-        self._exported = Exported(path)
+        self._exported = Exported(path, ASSURED)
         metadata = current_metadata(path, self._exported.metadata)
         thresholds = metadata.get("thresholds", {})
         self.threshold = thresholds.get("pred_score", 0.5)

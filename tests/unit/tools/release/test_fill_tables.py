@@ -16,7 +16,7 @@ def row(model: str, category: str, seed: int, value: float) -> dict:
 
 
 def test_models_compare_at_common_seeds_and_more_seeds_give_a_deviation(repository):
-    accuracy = runpy.run_path(str(repository / "tools" / "release" / "fill_tables.py"))["accuracy"]
+    accuracy = runpy.run_path(str(repository / "tools" / "release" / "accuracy_tables.py"))["accuracy"]
     rows = [row("ours", c, seed, 0.9 + seed / 100) for c in ("screw", "tile") for seed in (0, 1, 2)]
     rows += [row("ours", "screw", 3, 0.1)]  # a seed that is not finished
     rows += [row("theirs", c, 0, 0.8) for c in ("screw", "tile")]
@@ -29,7 +29,7 @@ def test_models_compare_at_common_seeds_and_more_seeds_give_a_deviation(reposito
 
 
 def test_few_defects_are_means_over_their_draws(repository):
-    few_defects = runpy.run_path(str(repository / "tools" / "release" / "fill_tables.py"))["few_defects"]
+    few_defects = runpy.run_path(str(repository / "tools" / "release" / "accuracy_tables.py"))["few_defects"]
     rows = [row("Prn, 10 known", "screw", seed, 0.9 + seed / 100) | {"pixel_AP": 0.5 + seed / 10} for seed in (0, 1, 2)]
     rows += [
         row("Patchcore", "screw", 0, 0.8) | {"pixel_AP": 0.3},
