@@ -7,10 +7,11 @@
     python tools/release/fill_tables.py --check    fail where a page is not what the result files say
 
 A marker is ``<!-- name -->``, closed by ``<!-- /name -->``: ``results`` comes from the suites side_by_side and paper,
-``mmaerec`` from the first of them, ``ablation`` from development, and ``shapes``, ``robustness``, ``few-defects``,
-``few-shot``, ``pollution``, ``paper-ablation``, ``mmaerec-ablation`` and ``prn-ablation`` from the suites of these names;
-``peers`` from development and peers, ``multi-class`` from multi_class and development; ``speed``, ``speed-bf16``, ``parity``
-and ``growth`` from files in ``results/speed``. The figures in ``FIGURES`` are drawn as well.
+``mmaerec`` from the first of them, ``ablation`` from development, ``peers`` from development and peers,
+``multi-class`` from multi_class and development, and ``shapes``, ``robustness``, ``few-defects``, ``few-shot``,
+``pollution``, ``paper-ablation``, ``mmaerec-ablation`` and ``prn-ablation`` from the suites of these names;
+``speed``, ``speed-bf16``, ``parity`` and ``growth`` from files in ``results/speed``. The figures in ``FIGURES`` are
+drawn as well.
 """
 
 import argparse
