@@ -76,7 +76,8 @@ def write_into_openvino(path: Path, content: dict[str, Any]) -> None:
     """Write metadata into an OpenVINO file as the property ``anomalib_vmpfd`` of the model, and beside it.
 
     Every operation is marked to be computed in float32, too: where a processor multiplies bfloat16, OpenVINO would
-    otherwise compute in that.
+    otherwise compute in that. A resize with antialiasing gets the mode that has it: OpenVINO reads ONNX's as one
+    without.
 
     Args:
         path (Path): The ``.xml`` file.
@@ -85,6 +86,9 @@ def write_into_openvino(path: Path, content: dict[str, Any]) -> None:
     tree = ET.parse(path)  # noqa: S314
     root = tree.getroot()
     for layer in root.iterfind("layers/layer"):
+        resize = layer.find("data[@antialias='true']") if layer.get("type") == "Interpolate" else None
+        if resize is not None:
+            resize.set("mode", "bilinear_pillow")
         if layer.get("type") not in NO_OPERATIONS:
             marks = layer.find("rt_info")
             if marks is None:

@@ -53,7 +53,7 @@ def verify_openvino(module: AnomalibModule, path: Path, input_size: tuple[int, i
     seen = compiled(images.numpy())
     answers = {output.any_name: seen[output] for output in compiled.outputs}
     precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-    cure = "" if precision == "f32" else ' Compile it with {"INFERENCE_PRECISION_HINT": "f32"}.'
+    cure = ' Compile it with {"INFERENCE_PRECISION_HINT": "f32"} wherever a processor has bfloat16.'
     _log(path, f"OpenVINO in {precision}, its choice for this processor", module, images, answers, cure)
 
 
@@ -80,4 +80,4 @@ def _log(
     if not all(value <= TOLERANCE for value in differences.values()):
         logger.warning(f"{line}.{cure} Compare verdicts on your parts: anomalib-vmpfd check-export.")
     else:
-        logger.info(f"{line}.")
+        logger.info(f"{line}.{cure}")

@@ -3,6 +3,7 @@
 
 """What every model of this package shares outside of training: defaults, input checks, checkpoints, exports."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -232,8 +233,9 @@ class InterfaceMixin(nn.Module):
         defaults = {"opset_version": 18, "external_data": False}
         with out_of_place(self):
             path = super().to_onnx(export_root, model_file_name, input_size, **(defaults | kwargs))
-        write_into_onnx(path, metadata(self, input_size))
-        verify_onnx(self, path, input_size)
+        if not getattr(self.pre_processor, "runtime_resizes", False):  # a step to another format, which has its own
+            write_into_onnx(path, metadata(self, input_size))
+            verify_onnx(self, path, input_size)
         return path
 
     def to_openvino(
@@ -265,7 +267,11 @@ class InterfaceMixin(nn.Module):
                 "separates defects, and verdicts change without a word. Leave it out, or give FP16."
             )
             raise ValueError(msg)
-        path = super().to_openvino(export_root, model_file_name, input_size, compression_type, **kwargs)
+        pre_processor = self.pre_processor
+        # weights of a resize that are computed when a graph runs are rounded where OpenVINO takes bfloat16
+        own_operator = input_size is None and isinstance(pre_processor, AntialiasedPreProcessor)
+        with pre_processor.resized_by_the_runtime() if own_operator else nullcontext():
+            path = super().to_openvino(export_root, model_file_name, input_size, compression_type, **kwargs)
         write_into_openvino(path, metadata(self, input_size))
         verify_openvino(self, path, input_size)
         return path

@@ -3,7 +3,8 @@
 
 """Pre-processor whose resize is the same in an exported model as in training."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from anomalib.pre_processing import PreProcessor
 from anomalib.pre_processing.utils.transform import get_exportable_transform
 from lightning import LightningModule, Trainer
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 from torchvision.transforms.v2 import Compose, Resize, Transform
 
 from .deep_images import Window, parse_window, window_of
@@ -23,7 +25,7 @@ class AntialiasedPreProcessor(PreProcessor):
 
     anomalib switches antialiasing off in exported models, because ONNX has no operator for torch's. Images that shrink
     then look other than the model was trained and calibrated for. Here a resize is exported as two products with
-    matrices of its weights, which any runtime has.
+    matrices of its weights, which any runtime has; inside :meth:`resized_by_the_runtime` as an operator of the runtime.
 
     It also hides what lies outside of a region of interest: from learning, calibration, scores and exports alike. The
     region is read when a training starts, and goes with checkpoints and exports.
@@ -43,6 +45,7 @@ class AntialiasedPreProcessor(PreProcessor):
     ) -> None:
         super().__init__(transform)
         self._roi, self._window = roi, window
+        self.runtime_resizes = False
         if window is not None:
             parse_window(window)
         self.register_buffer("region", None)
@@ -52,6 +55,19 @@ class AntialiasedPreProcessor(PreProcessor):
     def reads_deep(self) -> bool:
         """Whether it takes images of 16 bits."""
         return self._window is not None or self.window is not None
+
+    @contextmanager
+    def resized_by_the_runtime(self) -> Generator[None, None, None]:
+        """Export a resize inside as ONNX's ``Resize`` with antialiasing.
+
+        Runtimes differ in how they read that: ONNX Runtime as PyTorch, OpenVINO not at all before
+        :func:`.export_metadata.write_into_openvino`, others have none.
+        """
+        self.runtime_resizes = True
+        try:
+            yield
+        finally:
+            self.runtime_resizes = False
 
     def look_at(self, paths: Sequence[str], size: Sequence[int]) -> None:
         """Learn region and window at the start of a training, unless a checkpoint brought them.
@@ -108,8 +124,9 @@ class AntialiasedPreProcessor(PreProcessor):
             Tensor: What the transforms made of them.
         """
         if self.transform is not None:
+            resize = _resize_of_the_runtime if self.runtime_resizes else antialiased_resize
             exporting = torch.compiler.is_exporting()
-            batch = _exportable(self.transform, batch) if exporting else self.transform(batch)
+            batch = _exportable(self.transform, batch, resize) if exporting else self.transform(batch)
         return self._seen(batch)
 
 
@@ -143,14 +160,18 @@ def own_or_given(
     return given
 
 
-def _exportable(transform: Transform, images: Tensor) -> Tensor:
+def _exportable(transform: Transform, images: Tensor, resize: Callable[[Tensor, Sequence[int]], Tensor]) -> Tensor:
     if isinstance(transform, Compose):
         for part in transform.transforms:
-            images = _exportable(part, images)
+            images = _exportable(part, images, resize)
         return images
     if isinstance(transform, Resize) and transform.antialias and len(transform.size) == 2:
-        return antialiased_resize(images, transform.size)
+        return resize(images, transform.size)
     return get_exportable_transform(transform)(images)
+
+
+def _resize_of_the_runtime(images: Tensor, size: Sequence[int]) -> Tensor:
+    return F.interpolate(images, (size[0], size[1]), mode="bilinear", antialias=True)
 
 
 def antialiased_resize(images: Tensor, size: Sequence[int]) -> Tensor:
@@ -174,7 +195,7 @@ def _triangle_filter(length: int, points: int, images: Tensor, source_dim: int) 
 
     The size of the images is known when a graph runs, and its runtime may compute in bfloat16. That tells apart whole
     numbers up to 256 only, so places are whole numbers until a weight is known. Nothing is transposed, and there are as
-    many dimensions as the images have: where OpenVINO writes a product anew, it forgets that it is to be in float32.
+    many dimensions as the images have.
     """
     target_dim = -3 - source_dim
     # twice the places of pixel centres, and twice the length
