@@ -5,14 +5,15 @@
 
     python perf/memory.py
 
-Writes ``results/speed/memory.csv``. ``peak_mb`` is the largest resident memory of the whole process, its libraries
-included: ``idle`` rows are a process that has loaded the file and run nothing. ``seconds`` is that process from start
-to end.
+Writes ``results/speed/memory.csv``; rows that were not measured this time stay as they were. ``peak_mb`` is the largest
+resident memory of the whole process, its libraries included: ``idle`` rows are a process that has loaded the file and
+run nothing. ``seconds`` is that process from start to end.
 
 =========  ===========================================================================================================
 what       how
 =========  ===========================================================================================================
-exports    ``VmpfdAd`` of defaults with drawn prototypes and components, which cost as much as learnt ones
+exports    ``VmpfdAd`` of defaults with drawn prototypes and components, which cost as much as learnt ones; with a
+           ``static shape`` OpenVINO is told batch and size of the images before it compiles
 peers      a model of ``peers.py`` is built and answers one image of 256 x 256 pixels
 =========  ===========================================================================================================
 """
@@ -33,6 +34,7 @@ from anomalib_vmpfd import VmpfdAd
 from anomalib_vmpfd.benchmark.run.environment import describe
 
 ROOT = Path(__file__).parents[1]
+RUNTIMES = ("onnxruntime", "onnxruntime, no arena", "openvino", "openvino, static shape")
 RUN = """
 import sys
 import numpy as np
@@ -47,7 +49,11 @@ if runtime.startswith("onnxruntime"):
     run = lambda images: session.run(None, {session.get_inputs()[0].name: images})
 else:
     import openvino
-    run = openvino.Core().compile_model(path, "CPU", {"INFERENCE_NUM_THREADS": threads})
+    core = openvino.Core()
+    network = core.read_model(path)
+    if "static" in runtime:
+        network.reshape([batch or 1, 3, side, side])
+    run = core.compile_model(network, "CPU", {"INFERENCE_NUM_THREADS": threads})
 if batch:
     run(np.random.default_rng(0).random((batch, 3, side, side), np.float32))
 """
@@ -75,6 +81,10 @@ def row(what: str, image_size: int, runtime: str, figures: dict[str, float]) -> 
     return line
 
 
+def _key(line: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(str(line[name]) for name in ("what", "image_size", "runtime"))
+
+
 def drawn(side: int) -> VmpfdAd:
     """A model of defaults that has learnt chance."""
     model = VmpfdAd(image_size=(side, side), visualizer=False).eval()
@@ -90,7 +100,7 @@ def exports(sides: list[int], folder: Path, threads: int) -> list[dict[str, Any]
     rows = []
     for side in sides:
         path = drawn(side).to_onnx(folder / str(side))
-        for runtime in ("onnxruntime", "onnxruntime, no arena", "openvino"):
+        for runtime in RUNTIMES:
             for batch in (0, 1, 4):
                 figures = measured([sys.executable, "-c", RUN, runtime, *map(str, (path, batch, side, threads))])
                 rows.append(row(f"VmpfdAd, batch of {batch}" if batch else "VmpfdAd, idle", side, runtime, figures))
@@ -115,10 +125,14 @@ def main() -> None:
     machine = describe(torch.device("cpu"))
     conditions = {"threads": arguments.threads} | {key: machine[key] for key in ("device_name", "commit", "date")}
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    with arguments.output.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*rows[0], *conditions, "torch"], lineterminator="\n")
+    new = [each | conditions | {"torch": torch.__version__} for each in rows]
+    path = arguments.output
+    earlier = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.exists() else []
+    measured_now = {_key(each) for each in new}
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, new[0], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(each | conditions | {"torch": torch.__version__} for each in rows)
+        writer.writerows(new + [each for each in earlier if _key(each) not in measured_now])
 
 
 if __name__ == "__main__":

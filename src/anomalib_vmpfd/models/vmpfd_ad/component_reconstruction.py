@@ -132,5 +132,6 @@ def _error(rows: Tensor, components: Tensor, shape: tuple[int, int]) -> Tensor:
     """Root mean square error over the channels of rows ``(B, C h w)``, ``(B, h, w)``."""
     with full_float32(rows.device.type):
         rows = rows.float()
-        residual = rows - (rows @ components.T) @ components
+        # never transposed: an export would hold the components, most of its numbers, a second time
+        residual = rows - torch.einsum("kb,kd->bd", components @ rows.T, components)
         return residual.unflatten(1, (-1, *shape)).square().mean(1).sqrt()

@@ -4,11 +4,13 @@
 """Reconstruction from principal components of whole images: what scikit-learn gives, and what it finds."""
 
 import numpy as np
+import onnxruntime
+import openvino
 import pytest
 import torch
 from described import Described, seen
 from sklearn.decomposition import TruncatedSVD
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from anomalib_vmpfd.models.vmpfd_ad import component_reconstruction
@@ -16,6 +18,8 @@ from anomalib_vmpfd.models.vmpfd_ad.component_reconstruction import ComponentRec
 from anomalib_vmpfd.nn.patch_descriptor import PatchDescriptor
 
 pytestmark = pytest.mark.numeric
+
+FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32"}
 
 
 @pytest.fixture(scope="module")
@@ -177,3 +181,35 @@ def test_autocast_changes_nothing(descriptor, factors, dtype):
 def test_sides_that_do_not_fit_are_named(descriptor, sides):
     with pytest.raises(ValueError, match=r"sides=\(.*\) must be numbers of cells from 1 to the 8 of the grid"):
         build(descriptor, sides=sides)
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_an_export_holds_the_components_once(descriptor, factors, tmp_path, runtime):
+    """They are most of its numbers; a runtime that transposes a product keeps what it transposed."""
+
+    class Scored(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.branch = build(descriptor, code=6, sides=[1])
+            self.branch.fit(Described(normals(factors, 30)))
+
+        def forward(self, descriptors: Tensor) -> Tensor:
+            return self.branch.score(seen(descriptors))[0]
+
+    module, new, path = Scored(), normals(factors, 3), tmp_path / "model.onnx"
+    batches = {"descriptors": {0: torch.export.Dim("batch", min=1, max=64)}}
+    options = {"dynamic_shapes": batches, "opset_version": 18, "external_data": False, "dynamo": True}
+    torch.onnx.export(module.eval(), (new,), path, **options)
+    if runtime == "openvino":
+        saved = tmp_path / "model.xml"
+        openvino.save_model(openvino.convert_model(path), saved, compress_to_fp16=False)
+        kept = saved.with_suffix(".bin").stat().st_size
+        answers = next(iter(openvino.compile_model(saved, "CPU", FLOAT32)(new.numpy()).values()))
+    else:
+        loaded = onnxruntime.SessionOptions()
+        loaded.optimized_model_filepath = str(tmp_path / "loaded.onnx")
+        session = onnxruntime.InferenceSession(path, loaded)
+        kept = (tmp_path / "loaded.onnx").stat().st_size
+        (answers,) = session.run(None, {session.get_inputs()[0].name: new.numpy()})
+    assert kept < 1.2 * module.branch.components_0.nbytes
+    np.testing.assert_allclose(answers, module(new).detach().numpy(), rtol=1e-4)
