@@ -81,5 +81,6 @@ class DescriptorDecoder(nn.Module):
         Returns:
             Tensor: ``Y_hat`` of shape ``(b, out_channels, h, w)``.
         """
-        z = descriptors.flatten(1) @ self.components.T + self.to_code(features)
-        return (z @ self.components).view_as(descriptors) + self.from_code(z)
+        # components are never transposed: an export would hold them twice
+        z = self.components @ descriptors.flatten(1).T + self.to_code(features).T
+        return torch.einsum("kb,kd->bd", z, self.components).view_as(descriptors) + self.from_code(z.T)

@@ -8,6 +8,7 @@ import torch
 from sklearn.decomposition import TruncatedSVD
 
 from anomalib_vmpfd.nn.descriptor_decoder import DescriptorDecoder
+from kept_numbers import RUNTIMES, kept_numbers
 
 
 def test_before_training_it_is_the_best_linear_code():
@@ -45,3 +46,12 @@ def test_training_adds_what_the_linear_code_leaves():
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.5 * before
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_an_export_holds_the_components_once(tmp_path, runtime):
+    decoder = DescriptorDecoder(8, 6, (32, 32), code=16)
+    decoder.fit_components(torch.randn(40, 6, 32, 32))
+    inputs = (torch.randn(3, 6, 32, 32), torch.randn(3, 8, 32, 32))
+    numbers = sum(each.nbytes for each in decoder.state_dict().values())
+    assert kept_numbers(decoder, inputs, tmp_path, runtime) < 1.2 * numbers

@@ -48,9 +48,10 @@ class MapPrototypes(DynamicBufferMixin):
         """Nearest prototype ``P_j*`` of each feature map, in the L2 distance of whole maps, ``(B, c, h, w)``."""
         maps, prototypes = features.flatten(1), self.prototypes.flatten(1)
         with full_float32(features.device.type):
-            # squared distances, less what all prototypes have in common
-            distances = prototypes.square().sum(1) - 2 * maps.to(prototypes.dtype) @ prototypes.T
-        return self.prototypes[distances.argmin(1)]
+            # squared distances, less what all prototypes have in common; prototypes are neither transposed nor doubled,
+            # of which an export would hold a copy
+            distances = prototypes.square().sum(1, keepdim=True) - 2 * (prototypes @ maps.to(prototypes.dtype).T)
+        return prototypes[distances.argmin(0)].unflatten(1, features.shape[1:])
 
     def forward(self, features: Tensor) -> Tensor:
         """Residuals of feature maps ``(B, c, h, w)`` element by element, equation 1."""

@@ -4,8 +4,6 @@
 """Reconstruction from principal components of whole images: what scikit-learn gives, and what it finds."""
 
 import numpy as np
-import onnxruntime
-import openvino
 import pytest
 import torch
 from described import Described, seen
@@ -16,10 +14,9 @@ from torch.nn import functional as F  # noqa: N812
 from anomalib_vmpfd.models.vmpfd_ad import component_reconstruction
 from anomalib_vmpfd.models.vmpfd_ad.component_reconstruction import ComponentReconstruction
 from anomalib_vmpfd.nn.patch_descriptor import PatchDescriptor
+from kept_numbers import RUNTIMES, kept_numbers
 
 pytestmark = pytest.mark.numeric
-
-FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32"}
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +180,7 @@ def test_sides_that_do_not_fit_are_named(descriptor, sides):
         build(descriptor, sides=sides)
 
 
-@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_an_export_holds_the_components_once(descriptor, factors, tmp_path, runtime):
     """They are most of its numbers; a runtime that transposes a product keeps what it transposed."""
 
@@ -196,20 +193,5 @@ def test_an_export_holds_the_components_once(descriptor, factors, tmp_path, runt
         def forward(self, descriptors: Tensor) -> Tensor:
             return self.branch.score(seen(descriptors))[0]
 
-    module, new, path = Scored(), normals(factors, 3), tmp_path / "model.onnx"
-    batches = {"descriptors": {0: torch.export.Dim("batch", min=1, max=64)}}
-    options = {"dynamic_shapes": batches, "opset_version": 18, "external_data": False, "dynamo": True}
-    torch.onnx.export(module.eval(), (new,), path, **options)
-    if runtime == "openvino":
-        saved = tmp_path / "model.xml"
-        openvino.save_model(openvino.convert_model(path), saved, compress_to_fp16=False)
-        kept = saved.with_suffix(".bin").stat().st_size
-        answers = next(iter(openvino.compile_model(saved, "CPU", FLOAT32)(new.numpy()).values()))
-    else:
-        loaded = onnxruntime.SessionOptions()
-        loaded.optimized_model_filepath = str(tmp_path / "loaded.onnx")
-        session = onnxruntime.InferenceSession(path, loaded)
-        kept = (tmp_path / "loaded.onnx").stat().st_size
-        (answers,) = session.run(None, {session.get_inputs()[0].name: new.numpy()})
-    assert kept < 1.2 * module.branch.components_0.nbytes
-    np.testing.assert_allclose(answers, module(new).detach().numpy(), rtol=1e-4)
+    module = Scored()
+    assert kept_numbers(module, (normals(factors, 3),), tmp_path, runtime) < 1.2 * module.branch.components_0.nbytes
