@@ -39,13 +39,13 @@ class AntialiasedPreProcessor(PreProcessor):
 
     region: Tensor | None
     window: Tensor | None
+    runtime_resizes = False  # of the class, as pickled models of before have none
 
     def __init__(
         self, transform: Transform | None = None, roi: str | None = None, window: Window | None = None
     ) -> None:
         super().__init__(transform)
         self._roi, self._window = roi, window
-        self.runtime_resizes = False
         if window is not None:
             parse_window(window)
         self.register_buffer("region", None)

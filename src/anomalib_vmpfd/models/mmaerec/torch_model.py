@@ -75,7 +75,7 @@ class MmaerecModel(nn.Module):
         check_choice("attention", attention, ATTENTIONS)
         channels = [] if extractor is None else [level.channels for level in extractor.levels]
         if not channels and not edges:
-            msg = "Both memory and edges are off; leave one of them on."
+            msg = "Neither memories nor edges take part; give an extractor, which memories need, or edges=True."
             raise ValueError(msg)
         depth = max(LEVELS, len(channels)) if edges else len(channels)
         height, width = check_image_size(image_size, 2**depth)

@@ -64,7 +64,7 @@ def test_table_5_leaves_one_out(extractor, images, memory, edges, levels):
 
 
 def test_nothing_at_all_is_refused():
-    with pytest.raises(ValueError, match="leave one of them on"):
+    with pytest.raises(ValueError, match="Neither memories nor edges take part"):
         model(None, edges=False)
 
 
