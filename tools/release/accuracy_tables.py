@@ -51,13 +51,13 @@ def accuracy(suite: str, rows: pd.DataFrame, published: str | None = None, besid
         lines.append([f"{published}, published", *cells, "-", "-"])
     header = ["model", *categories, "mean", "training, s (steps)"]
     table = markdown([*header, "the paper"] if papers else header, lines)
-    compared = _differences(suite) if len(set(rows.model)) > 1 else ""
+    compared = _differences(suite, set(rows.model)) if len(set(rows.model)) > 1 else ""
     return f"{_described(suites, table, rows)}{source}{deviations}{compared}"
 
 
 def mmaerec(rows: pd.DataFrame) -> str:
     """Mmaerec beside its paper."""
-    return accuracy("side_by_side", rows[rows.model == "Mmaerec"], "MMAERec")
+    return accuracy("side_by_side", rows[rows.model.str.startswith("Mmaerec")], "MMAERec")
 
 
 def robustness(rows: pd.DataFrame) -> str:
@@ -187,11 +187,13 @@ def _published_ablation(suite: str) -> tuple[dict[str, str], str]:
     return cells, f"\n\nThe paper: {names}, {'; '.join(dict.fromkeys(rows.source))}."
 
 
-def _differences(suite: str) -> str:
+def _differences(suite: str, shown: set[str]) -> str:
     """How sure the differences in mean image AUROC to the first model are, where scores of the images are kept."""
     if not (ROOT / "results" / suite / "predictions").is_dir():
         return ""
     numbers, kept = suite_summary(suite)
+    if numbers.models[0] not in shown:
+        return ""
     means = {model: mean_difference(numbers, by) for model, by in differences(numbers, kept).items()}
     listed = "; ".join(f"{model} {difference(mean)}" for model, mean in means.items() if mean)
     if not listed:
