@@ -8,7 +8,7 @@ import torch
 from sklearn.decomposition import TruncatedSVD
 
 from anomalib_vmpfd.nn.descriptor_decoder import DescriptorDecoder
-from kept_numbers import RUNTIMES, kept_numbers
+from kept_numbers import kept_numbers
 
 
 def test_before_training_it_is_the_best_linear_code():
@@ -48,10 +48,10 @@ def test_training_adds_what_the_linear_code_leaves():
     assert loss.item() < 0.5 * before
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
-def test_an_export_holds_the_components_once(tmp_path, runtime):
+def test_an_export_holds_the_components_once(tmp_path):
     decoder = DescriptorDecoder(8, 6, (32, 32), code=16)
     decoder.fit_components(torch.randn(40, 6, 32, 32))
     inputs = (torch.randn(3, 6, 32, 32), torch.randn(3, 8, 32, 32))
     numbers = sum(each.nbytes for each in decoder.state_dict().values())
-    assert kept_numbers(decoder, inputs, tmp_path, runtime) < 1.2 * numbers
+    kept = kept_numbers(decoder, inputs, tmp_path)
+    assert max(kept.values()) < 1.2 * numbers, kept

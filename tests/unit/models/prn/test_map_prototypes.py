@@ -9,7 +9,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 
 from anomalib_vmpfd.models.prn.prototypes import MapPrototypes
-from kept_numbers import RUNTIMES, kept_numbers
+from kept_numbers import kept_numbers
 
 pytestmark = pytest.mark.numeric
 SHAPE = (3, 4, 5)
@@ -74,11 +74,9 @@ def test_a_checkpoint_brings_its_own_number_of_prototypes():
     torch.testing.assert_close(other.prototypes, fitted(5).prototypes, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
-def test_an_export_holds_the_prototypes_once(tmp_path, runtime):
+def test_an_export_holds_the_prototypes_once(tmp_path):
     prototypes = MapPrototypes((8, 32, 32))
     torch.manual_seed(0)
     prototypes.fit(torch.randn(20, 8, 32, 32), 6, seed=0)
-    assert (
-        kept_numbers(prototypes, (torch.randn(3, 8, 32, 32),), tmp_path, runtime) < 1.2 * prototypes.prototypes.nbytes
-    )
+    kept = kept_numbers(prototypes, (torch.randn(3, 8, 32, 32),), tmp_path)
+    assert max(kept.values()) < 1.2 * prototypes.prototypes.nbytes, kept

@@ -14,7 +14,7 @@ from torch.nn import functional as F  # noqa: N812
 from anomalib_vmpfd.models.vmpfd_ad import component_reconstruction
 from anomalib_vmpfd.models.vmpfd_ad.component_reconstruction import ComponentReconstruction
 from anomalib_vmpfd.nn.patch_descriptor import PatchDescriptor
-from kept_numbers import RUNTIMES, kept_numbers
+from kept_numbers import kept_numbers
 
 pytestmark = pytest.mark.numeric
 
@@ -180,8 +180,7 @@ def test_sides_that_do_not_fit_are_named(descriptor, sides):
         build(descriptor, sides=sides)
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
-def test_an_export_holds_the_components_once(descriptor, factors, tmp_path, runtime):
+def test_an_export_holds_the_components_once(descriptor, factors, tmp_path):
     """They are most of its numbers; a runtime that transposes a product keeps what it transposed."""
 
     class Scored(nn.Module):
@@ -194,4 +193,5 @@ def test_an_export_holds_the_components_once(descriptor, factors, tmp_path, runt
             return self.branch.score(seen(descriptors))[0]
 
     module = Scored()
-    assert kept_numbers(module, (normals(factors, 3),), tmp_path, runtime) < 1.2 * module.branch.components_0.nbytes
+    kept = kept_numbers(module, (normals(factors, 3),), tmp_path)
+    assert max(kept.values()) < 1.2 * module.branch.components_0.nbytes, kept
