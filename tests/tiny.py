@@ -73,4 +73,5 @@ def data(folder: Path, **arguments):
     present = {key: name for key, name in tests.items() if (folder / name).is_dir()}
     splits = {"val_split_mode": "none", "test_split_mode": "from_dir" if present else "none"}
     sizes = {"train_batch_size": 4, "eval_batch_size": 4, "num_workers": 0}
-    return Folder("tiny", normal_dir="good", **({"root": folder} | present | splits | sizes | arguments))
+    named = {"root": folder, "normal_dir": "good"} | present
+    return Folder("tiny", **(named | splits | sizes | arguments))

@@ -15,13 +15,17 @@ from .scale import quantiles
 
 # cells whose quantiles are taken: more change nothing
 QUANTILE_CELLS = 16_000_000
+# images' worth of a deviation of 1 in that of the maxima: about what standardised maxima of many normals have, where two
+# or three may be alike by chance and their map would outweigh all others
+MAXIMUM_PRIOR = 4
 
 
 class RawMap(nn.Module):
     """What is usual for a map of scores on normal images.
 
     As a map it is normalised by two quantiles of normals, equations 15 to 20, and brought to the pixels. For the image
-    score it is standardised at every location, and its maximum by mean and standard deviation of the maxima of normals.
+    score it is standardised at every location, and its maximum by mean and standard deviation of the maxima of normals,
+    the latter shrunk towards 1.
 
     Args:
         grid (Grid): Where the cells lie.
@@ -97,6 +101,7 @@ class RawMap(nn.Module):
         self.quantiles.copy_(quantiles([values if inside is None else values[:, inside]], map_quantiles))
         left_out = self.locations.fit(scores if learnt is None else learnt, cells)
         maxima = (left_out if learnt is None else self.locations(scores)).amax((1, 2))
-        mean, std = maxima.mean(), maxima.std(unbiased=False)
-        self.maximum.copy_(torch.stack([mean, torch.where(std > 0, std, torch.ones_like(std))]))
+        known, count = maxima.var(unbiased=False), len(maxima) - 1
+        std = ((count * known + MAXIMUM_PRIOR) / (count + MAXIMUM_PRIOR)).sqrt()
+        self.maximum.copy_(torch.stack([maxima.mean(), std]))
         return (maxima - self.maximum[0]) / self.maximum[1]

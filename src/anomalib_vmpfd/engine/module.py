@@ -261,9 +261,12 @@ class CalibratedMixin(InterfaceMixin):
 
     def on_fit_end(self) -> None:
         """Say what was learnt, from which doubtful images, where it is and what to type next."""
-        if self.trainer.is_global_zero and self._normal_scores is not None and (paths := self._normals.paths):
-            warn_of_outliers(self._normal_scores, [paths[index] for index in self._normals.calibration])
-        log_fit_summary(self, 0 if self._normal_scores is None else len(self._normal_scores))
+        scores, calibration = self._normal_scores, self._normals.calibration
+        # a model may have judged something else in place of too few images
+        known = scores is not None and len(scores) == len(calibration)
+        if self.trainer.is_global_zero and known and (paths := self._normals.paths):
+            warn_of_outliers(scores, [paths[index] for index in calibration])
+        log_fit_summary(self, len(calibration) if known else 0)
 
     @property
     def _reading(self) -> tuple[tuple[int, int] | None, nn.Module | None, torch.device, bool]:

@@ -16,6 +16,7 @@ See Also:
     :class:`anomalib_vmpfd.models.vmpfd_ad.torch_model.VmpfdAdModel`
 """
 
+import logging
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -39,6 +40,8 @@ from anomalib_vmpfd.engine.pre_processor import own_or_given
 from .build import DEFAULT_MAP_WEIGHTS, build_model, check_contamination
 from .learnt_features import LearntFeatures
 from .torch_model import ImageScore, RawScores, VmpfdAdModel
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_IMAGE_SIZE = (256, 256)
 
@@ -214,7 +217,9 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
         self._left_out = {}
         if self.contamination:
             images = self._without_contamination(images)
-        if thresholds and len(images) > 1:
+        if thresholds and len(images) == 1 and self.model.leaves_one_out:
+            self._left_out = self._mirrored(images)
+        elif thresholds and len(images) > 1:
             features = self._features(images)
             able = {name: branch for name, branch in self.model.branches.items() if branch.leaves_one_out}
             self._left_out = {name: branch.score_left_out(features) for name, branch in able.items()}
@@ -235,14 +240,33 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
         return self.model.calibrate({**_concatenated(observed), **self._left_out}, self.map_quantiles)
 
     @torch.no_grad()
+    def _mirrored(self, images: LearntImages) -> RawScores:
+        """Raw scores of the mirror images of the only one, which score about as new normals do."""
+        if self.roi is not None:
+            msg = (
+                "A region of interest needs at least two normal training images: the mirror images of one, which would "
+                "stand in for new ones, show other places inside the region. Give more images, or leave roi out."
+            )
+            raise ValueError(msg)
+        logger.warning(
+            "There is one normal training image: its three mirror images stand in for new ones, and the thresholds are "
+            "a guess. Give at least two normals, better ten."
+        )
+        image = next(iter(images))[0].image
+        return self.model.score(torch.cat([image.flip(dims) for dims in ((3,), (2,), (2, 3))]))
+
+    @torch.no_grad()
     def _without_contamination(self, images: LearntImages) -> LearntImages:
         """Learn anew without the images that score highest by what was learnt from the others."""
+        count = math.ceil(self.contamination * len(images))
+        if count == len(images):
+            msg = f"contamination={self.contamination} would leave out the only training image; give more, or leave it out."
+            raise ValueError(msg)
         features = self._features(images)
         scores = [
             branch.calibrate(branch.score_left_out(features), self.map_quantiles)
             for branch in self.model.branches.values()
         ]
-        count = math.ceil(self.contamination * len(images))
         doubtful = torch.stack(scores).sum(0).cpu().argsort(descending=True)[:count]
         self._normals.leave_out(images.numbers[doubtful].tolist())
         kept = images.only(images.numbers[~torch.isin(images.numbers, images.numbers[doubtful])])
