@@ -18,7 +18,6 @@ the memory and the start of each.
 """
 
 import argparse
-import csv
 import sys
 import tempfile
 import time
@@ -26,7 +25,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import torch
 from anomalib.data import AnomalibDataModule, MVTecAD
@@ -41,6 +39,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from anomalib_vmpfd import SampleParts, VmpfdAd
 from anomalib_vmpfd.benchmark.run.environment import describe
+from anomalib_vmpfd.files import replace_rows
 from anomalib_vmpfd.processor import has_bf16
 
 ROOT = Path(__file__).parents[1]
@@ -222,15 +221,6 @@ def ratios(rows: list[Row], training: dict[str, float]) -> Iterator[tuple[str, f
     return (promise for promise in promises if promise[1] is not None)
 
 
-def write(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write rows as a CSV with a header."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def main() -> None:
     """Time everything that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -270,7 +260,7 @@ def main() -> None:
                         "training_s": round(step * EFFICIENT_AD_STEPS),
                     },
                 ]
-                write(arguments.output / "training.csv", [row | conditions for row in table])
+                replace_rows(arguments.output / "training.csv", [row | conditions for row in table], ())
             else:
                 train(model, datamodule, folder, max_epochs=1, limit_train_batches=1)
         datamodule.prepare_data()
@@ -304,17 +294,14 @@ def main() -> None:
         }
         table.append({name: getattr(row, name) for name in names} | figures | conditions)
         print(*list(table[-1].values())[:9], sep="\t")
-    write(arguments.output / "latency.csv", table)
+    replace_rows(arguments.output / "latency.csv", table, ())
     promises = [
         {"promise": name, "measured": round(value, 3), "at_least": least, "kept": value >= least} | conditions
         for name, value, least in ratios(rows, training)
     ]
     if promises:
-        path = arguments.output / "ratios.csv"
-        earlier = csv.DictReader(path.read_text(encoding="utf-8").splitlines()) if path.exists() else []
         # what this run did not measure stays as it was
-        measured = {promise["promise"] for promise in promises}
-        write(path, promises + [row for row in earlier if row["promise"] not in measured])
+        replace_rows(arguments.output / "ratios.csv", promises, ("promise",))
     for promise in promises:
         print(f"{promise['promise']}: {promise['measured']:.2f}, at least {promise['at_least']}")
 

@@ -19,7 +19,6 @@ peers      a model of ``peers.py`` is built and answers one image of 256 x 256 p
 """
 
 import argparse
-import csv
 import subprocess
 import sys
 import tempfile
@@ -32,6 +31,7 @@ from peers import BUILDERS, SIDE
 
 from anomalib_vmpfd import VmpfdAd
 from anomalib_vmpfd.benchmark.run.environment import describe
+from anomalib_vmpfd.files import replace_rows
 
 ROOT = Path(__file__).parents[1]
 RUNTIMES = ("onnxruntime", "onnxruntime, no arena", "openvino", "openvino, static shape")
@@ -81,10 +81,6 @@ def row(what: str, image_size: int, runtime: str, figures: dict[str, float]) -> 
     return line
 
 
-def _key(line: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(str(line[name]) for name in ("what", "image_size", "runtime"))
-
-
 def drawn(side: int) -> VmpfdAd:
     """A model of defaults that has learnt chance."""
     model = VmpfdAd(image_size=(side, side), visualizer=False).eval()
@@ -124,15 +120,8 @@ def main() -> None:
             rows.append(row(peer, SIDE, "torch", measured(command)))
     machine = describe(torch.device("cpu"))
     conditions = {"threads": arguments.threads} | {key: machine[key] for key in ("device_name", "commit", "date")}
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
     new = [each | conditions | {"torch": torch.__version__} for each in rows]
-    path = arguments.output
-    earlier = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.exists() else []
-    measured_now = {_key(each) for each in new}
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, new[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(new + [each for each in earlier if _key(each) not in measured_now])
+    replace_rows(arguments.output, new, ("what", "image_size", "runtime"))
 
 
 if __name__ == "__main__":

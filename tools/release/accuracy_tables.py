@@ -133,6 +133,30 @@ def shared_model(suite: str, single: str, names: dict[str, str], rows: pd.DataFr
     return _described([suite, single], markdown(["model", *categories, "mean"], lines), used)
 
 
+def peers(rows: pd.DataFrame) -> str:
+    """One row a model: image AUROC and AUPRO on the four test sets and the four development sets."""
+    metrics = {name: METRICS[name] for name in ("image_AUROC", "AUPRO")}
+    suites = {
+        "development": {"default": "VmpfdAd", "Patchcore": "Patchcore"},
+        "side_by_side": {"VmpfdAd": "VmpfdAd", "Patchcore": "Patchcore"},
+    }
+    parts = [rows]
+    for suite, names in suites.items():
+        known = pd.read_csv(ROOT / "results" / suite / "results.csv")
+        known = known[known.model.isin(names) & known.seed.isin(rows.seed)]
+        parts.insert(0, known.assign(model=known.model.map(names)))
+    rows = pd.concat(parts, ignore_index=True)
+    rows = rows[rows.status == "ok"]
+    categories = [category for dataset in _suite("peers").datasets for category in dataset.categories]
+    lines = []
+    for model in sorted(set(rows.model), key=_order(["peers"])):
+        means = rows[rows.model == model].groupby("category")[list(metrics)].mean()
+        cells = [" / ".join(_percents(means.loc[c])) if c in means.index else "-" for c in categories]
+        lines.append([model, *cells, " / ".join(_percents(means.mean())) if len(means) == len(categories) else "-"])
+    table = markdown(["model", *categories, "mean"], lines)
+    return _described([*suites, "peers"], table, rows, metrics)
+
+
 def _described(suites: list[str], table: str, rows: pd.DataFrame, metrics: dict[str, str] = METRICS) -> str:
     """The table with its metrics above it and the conditions of its rows below."""
     files = " and ".join(f"`results/{suite}/results.csv`" for suite in suites)
@@ -206,7 +230,7 @@ def _percents(values: pd.Series) -> list[str]:
 
 
 def _three(values: pd.Series) -> str:
-    return " / ".join(percent(values[metric]) for metric in METRICS)
+    return " / ".join(_percents(values[list(METRICS)]))
 
 
 def _training(rows: pd.DataFrame) -> str:

@@ -27,7 +27,6 @@ reader       Pillow or OpenCV
 """
 
 import argparse
-import csv
 import tempfile
 import time
 from collections.abc import Iterator
@@ -43,6 +42,7 @@ from torch.nn import functional as F  # noqa: N812
 from anomalib_vmpfd.benchmark.run.environment import describe
 from anomalib_vmpfd.decide.export_check import READERS
 from anomalib_vmpfd.decide.runtimes import Answer, Checkpoint, Exported, Precision
+from anomalib_vmpfd.files import replace_rows
 
 ROOT = Path(__file__).parents[2]
 SIZES: tuple[tuple[int, int] | None, ...] = (None, (480, 640), (900, 300))
@@ -121,17 +121,6 @@ def rows(
                     }
 
 
-def write(path: Path, name: str, table: list[dict[str, Any]]) -> None:
-    """Replace the rows of a data set."""
-    kept = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.exists() else []
-    table = [row for row in kept if row["dataset"] != name and row.keys() == table[0].keys()] + table
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, table[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
-
-
 def main() -> None:
     """Export, compare and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -152,7 +141,7 @@ def main() -> None:
         for row in rows(*given):
             print(*row.values(), sep="\t", flush=True)
             table.append({"dataset": arguments.name} | row | conditions | {"torch": torch.__version__})
-    write(arguments.output, arguments.name, table)
+    replace_rows(arguments.output, table, ("dataset",))
 
 
 if __name__ == "__main__":

@@ -7,11 +7,11 @@
     python tools/release/fill_tables.py --check    fail where a page is not what the result files say
 
 A marker is ``<!-- name -->``, closed by ``<!-- /name -->``: ``results`` comes from the suites side_by_side and paper,
-``mmaerec`` from the first of them, ``ablation`` from development, ``peers`` from development and peers,
-``multi-class`` from multi_class and development, and ``shapes``, ``robustness``, ``few-defects``, ``few-shot``,
-``pollution``, ``paper-ablation``, ``mmaerec-ablation`` and ``prn-ablation`` from the suites of these names;
-``speed``, ``speed-bf16``, ``parity`` and ``growth`` from files in ``results/speed``. The figures in ``FIGURES`` are
-drawn as well.
+``mmaerec`` from the first of them, ``ablation`` from development, ``peers`` from peers, side_by_side and development,
+``multi-class`` from multi_class and development, ``multi-class-test`` from multi_class_test and side_by_side, and
+``shapes``, ``robustness``, ``few-defects``, ``few-shot``, ``pollution``, ``paper-ablation``, ``mmaerec-ablation`` and
+``prn-ablation`` from the suites of these names; ``speed``, ``speed-bf16``, ``parity``, ``memory`` and ``growth`` from
+files in ``results/speed``. The figures in ``FIGURES`` are drawn as well.
 """
 
 import argparse
@@ -22,8 +22,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from accuracy_tables import accuracy, few_defects, mmaerec, over_data_sets, robustness, shared_model, suite_summary
-from speed_tables import growth, latencies, parity, speed
+from accuracy_tables import (
+    accuracy,
+    few_defects,
+    mmaerec,
+    over_data_sets,
+    peers,
+    robustness,
+    shared_model,
+    suite_summary,
+)
+from speed_tables import growth, latencies, memory, parity, speed
 
 from anomalib_vmpfd.benchmark.report.plots import draw
 
@@ -62,15 +71,20 @@ def main() -> None:
         "few-defects": ("few_defects/results.csv", partial(few_defects, "few_defects")),
         "few-shot": ("few_shot/results.csv", partial(over_data_sets, "few_shot")),
         "pollution": ("pollution/results.csv", partial(over_data_sets, "pollution")),
-        "peers": ("peers/results.csv", partial(accuracy, "development", beside="peers")),
+        "peers": ("peers/results.csv", peers),
         "multi-class": (
             "multi_class/results.csv",
             partial(shared_model, "multi_class", "development", {"VmpfdAd": "default", "Patchcore": "Patchcore"}),
+        ),
+        "multi-class-test": (
+            "multi_class_test/results.csv",
+            partial(shared_model, "multi_class_test", "side_by_side", {"VmpfdAd": "VmpfdAd", "Patchcore": "Patchcore"}),
         ),
         "prn-ablation": ("prn_ablation/results.csv", partial(few_defects, "prn_ablation")),
         "speed": ("speed/latency.csv", speed),
         "speed-bf16": ("speed/latency_native_bf16.csv", partial(latencies, file="latency_native_bf16.csv")),
         "parity": ("speed/export_parity.csv", parity),
+        "memory": ("speed/memory.csv", memory),
         "growth": ("speed/scan_growth.csv", growth),
     }
     tables = {}

@@ -70,6 +70,30 @@ def growth(rows: pd.DataFrame) -> str:
     )
 
 
+def memory(rows: pd.DataFrame) -> str:
+    """Peak memory of exports: a line for each size and number of images, a column for each runtime."""
+    rows = rows[rows.what.str.startswith("VmpfdAd")]
+    images = {"VmpfdAd, idle": "none, the model alone", "VmpfdAd, batch of 1": "1", "VmpfdAd, batch of 4": "4"}
+    runtimes = {
+        "onnxruntime": "ONNX Runtime",
+        "onnxruntime, no arena": "without its arena",
+        "openvino": "OpenVINO",
+        "openvino, static shape": "OpenVINO, static shape",
+    }
+    peaks = rows.set_index(["image_size", "what", "runtime"]).peak_mb
+    lines = [
+        [f"{side:,} x {side:,}, {count}", *(f"{peaks[side, what, runtime]:,} MB" for runtime in runtimes)]
+        for side in sorted(set(rows.image_size))
+        for what, count in images.items()
+    ]
+    first = rows.iloc[0]
+    return (
+        f"{markdown(['pixels, images', *runtimes.values()], lines)}\n\n`results/speed/memory.csv`; "
+        f"{'; '.join(sorted(set(rows.device_name)))}, {first.threads} thread(s), torch {first.torch}, commit "
+        f"{', '.join(sorted({str(c)[:7] for c in rows.commit}))}."
+    )
+
+
 def parity(rows: pd.DataFrame) -> str:
     """The largest differences from PyTorch, and verdicts that differ, by processor, runtime, precision and export."""
     keys = ["device_name", "dataset", "runtime", "precision", "export"]

@@ -260,7 +260,7 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
         """Learn anew without the images that score highest by what was learnt from the others."""
         count = math.ceil(self.contamination * len(images))
         if count == len(images):
-            msg = f"contamination={self.contamination} would leave out the only training image; give more, or leave it out."
+            msg = f"contamination={self.contamination} would leave out the only training image; give 0, or more images."
             raise ValueError(msg)
         features = self._features(images)
         scores = [

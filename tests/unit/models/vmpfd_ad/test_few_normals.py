@@ -51,7 +51,7 @@ def test_every_scale_of_one_normal_is_one_of_scores(images, tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"contamination": 0.1}, "give more, or leave it out"), ({"roi": "roi.png"}, "at least two normal")],
+    [({"contamination": 0.1}, "give 0, or more images"), ({"roi": "roi.png"}, "at least two normal")],
 )
 def test_what_one_normal_does_not_allow_is_refused_with_the_cure(images, tmp_path, arguments, message):
     if "roi" in arguments:
