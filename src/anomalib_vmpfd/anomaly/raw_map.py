@@ -15,8 +15,8 @@ from .scale import quantiles
 
 # cells whose quantiles are taken: more change nothing
 QUANTILE_CELLS = 16_000_000
-# images' worth of a deviation of 1 in that of the maxima: about what the maxima of many normals have, where those of two
-# or three may be alike by chance, and their map would outweigh all others
+# images' worth of a deviation of 1 in that of the maxima: about what the maxima of many normals have. Those of two or
+# three may be alike by chance, and their map would outweigh all others
 MAXIMUM_PRIOR = 4
 
 
