@@ -261,12 +261,12 @@ class CalibratedMixin(InterfaceMixin):
 
     def on_fit_end(self) -> None:
         """Say what was learnt, from which doubtful images, where it is and what to type next."""
-        scores, calibration = self._normal_scores, self._normals.calibration
-        # a model may have judged something else in place of too few images
-        known = scores is not None and len(scores) == len(calibration)
-        if self.trainer.is_global_zero and known and (paths := self._normals.paths):
-            warn_of_outliers(scores, [paths[index] for index in calibration])
-        log_fit_summary(self, len(calibration) if known else 0)
+        scores, normals = self._normal_scores, self._normals
+        # not those of these images where a model judged others in place of too few
+        known = normals.calibration if scores is not None and len(scores) == len(normals.calibration) else []
+        if self.trainer.is_global_zero and known and (paths := normals.paths):
+            warn_of_outliers(scores, [paths[index] for index in known])
+        log_fit_summary(self, len(known))
 
     @property
     def _reading(self) -> tuple[tuple[int, int] | None, nn.Module | None, torch.device, bool]:
