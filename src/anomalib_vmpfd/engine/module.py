@@ -193,8 +193,7 @@ class CalibratedMixin(InterfaceMixin):
 
     def on_train_start(self) -> None:
         """Learn from normal images what needs no gradient."""
-        self._started = False
-        self._calibrated_step = -1
+        self._started, self._calibrated_step = False, -1
         if isinstance(self.pre_processor, AntialiasedPreProcessor):
             self.pre_processor.look_at(self._normals.paths, self.input_size)
         if self.learns_defects:
