@@ -95,8 +95,10 @@ def exports(sides: list[int], folder: Path, threads: int) -> list[dict[str, Any]
     """Rows of the exports of each size, idle and with batches of 1 and 4."""
     rows = []
     for side in sides:
-        path = drawn(side).to_onnx(folder / str(side))
+        model = drawn(side)
+        onnx, openvino = model.to_onnx(folder / str(side)), model.to_openvino(folder / str(side))
         for runtime in RUNTIMES:
+            path = openvino if runtime.startswith("openvino") else onnx
             for batch in (0, 1, 4):
                 figures = measured([sys.executable, "-c", RUN, runtime, *map(str, (path, batch, side, threads))])
                 rows.append(row(f"VmpfdAd, batch of {batch}" if batch else "VmpfdAd, idle", side, runtime, figures))

@@ -7,7 +7,6 @@ import json
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree as ET  # noqa: S405 - for files that OpenVINO wrote a moment ago
 
 from anomalib.models.components import AnomalibModule
 
@@ -15,10 +14,6 @@ from anomalib_vmpfd.files import write_atomically
 from anomalib_vmpfd.version import __version__
 
 from .rebuild import KEY
-
-NO_OPERATIONS = {"Const", "Parameter", "Result"}
-# how OpenVINO's own transformations mark an operation that must not be computed in 16 bits
-STAYS_IN_FLOAT32 = {"name": "DisablePrecisionConversion", "version": "0", "value": "dynamic:bf16,f16"}
 
 
 def metadata(module: AnomalibModule, input_size: tuple[int, int] | None) -> dict[str, Any]:
@@ -69,37 +64,6 @@ def write_into_onnx(path: Path, content: dict[str, Any]) -> None:
     graph = onnx.load(path, load_external_data=False)
     onnx.helper.set_model_props(graph, {KEY: json.dumps(content)})
     write_atomically(path, graph.SerializeToString())
-    write_beside(path, content)
-
-
-def write_into_openvino(path: Path, content: dict[str, Any]) -> None:
-    """Write metadata into an OpenVINO file as the property ``anomalib_vmpfd`` of the model, and beside it.
-
-    Every operation is marked to be computed in float32, too: where a processor multiplies bfloat16, OpenVINO would
-    otherwise compute in that. A resize with antialiasing gets the mode that has it: OpenVINO reads ONNX's as one
-    without.
-
-    Args:
-        path (Path): The ``.xml`` file.
-        content (dict[str, Any]): The metadata.
-    """
-    tree = ET.parse(path)  # noqa: S314
-    root = tree.getroot()
-    for layer in root.iterfind("layers/layer"):
-        resize = layer.find("data[@antialias='true']") if layer.get("type") == "Interpolate" else None
-        if resize is not None:
-            resize.set("mode", "bilinear_pillow")
-        if layer.get("type") not in NO_OPERATIONS:
-            marks = layer.find("rt_info")
-            if marks is None:
-                marks = ET.Element("rt_info")
-                layer.insert(int(layer.find("data") is not None), marks)
-            ET.SubElement(marks, "attribute", STAYS_IN_FLOAT32)
-    of_model = root.find("rt_info")
-    if of_model is None:
-        of_model = ET.SubElement(root, "rt_info")
-    ET.SubElement(of_model, KEY, {"value": json.dumps(content)})
-    write_atomically(path, ET.tostring(root, encoding="utf-8", xml_declaration=True))
     write_beside(path, content)
 
 

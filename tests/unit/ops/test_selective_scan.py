@@ -4,10 +4,12 @@
 """Every backend of the selective scan against the float64 loop."""
 
 import shutil
+from pathlib import Path
 
+import openvino
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from anomalib_vmpfd.ops.selective_scan import scan_op as scan_op_module
 from anomalib_vmpfd.ops.selective_scan import selective_scan
@@ -98,6 +100,31 @@ def test_torch_scan_operator_matches_the_float64_loop() -> None:
     with torch.no_grad():
         y = selective_scan(**inputs, delta_softplus=True, backend="scan_op")
     torch.testing.assert_close(y.double(), exact, rtol=0, atol=2e-6 * exact.abs().max().item())
+
+
+class Scan(nn.Module):
+    """The selective scan of exports as a module of one input, the rest being constants."""
+
+    def __init__(self, inputs: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.inputs = {name: tensor for name, tensor in inputs.items() if name != "u"}
+
+    def forward(self, u: Tensor) -> Tensor:
+        return selective_scan(u, **self.inputs, delta_softplus=True, backend="scan_op")
+
+
+def test_exported_scan_matches_the_float64_loop_whether_openvino_knows_the_batch_or_not(tmp_path: Path) -> None:
+    """Knowing it, it computed a state in the place of its input, and went on with the next input for the state."""
+    inputs = make_inputs("mid")
+    doubles = {name: tensor.double() for name, tensor in inputs.items()}
+    exact = selective_scan(**doubles, delta_softplus=True, backend="reference")
+    torch.onnx.export(Scan(inputs), (inputs["u"],), tmp_path / "scan.onnx", opset_version=18, dynamo=True)
+    network = openvino.Core().read_model(tmp_path / "scan.onnx")
+    for shape in (list(inputs["u"].shape), [-1, *inputs["u"].shape[1:]]):
+        network.reshape(shape)
+        compiled = openvino.Core().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        (y,) = compiled(inputs["u"].numpy()).values()
+        torch.testing.assert_close(torch.from_numpy(y).double(), exact, rtol=0, atol=1e-5 * exact.abs().max().item())
 
 
 def test_export_backend_survives_a_torch_without_the_scan_operator(monkeypatch: pytest.MonkeyPatch) -> None:

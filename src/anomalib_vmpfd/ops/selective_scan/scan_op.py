@@ -68,10 +68,12 @@ def blocked_core(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> T
     return _read_out(C, h.flatten(0, 1)[:length])
 
 
-def _step(state: Tensor, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+def _step(turned: Tensor, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    # the state goes on with its sign turned: where OpenVINO knows the shapes, it computes a state that is an output as
+    # well in the place of its input, and takes the next input for the state
     decay, drive = inputs
-    state = decay * state + drive
-    return state, state.clone()
+    state = drive - decay * turned
+    return -state, state.clone()
 
 
 def _discretise(u: Tensor, delta: Tensor, A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,89 @@
+# Copyright (C) 2026 anomalib-vmpfd contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What an OpenVINO file needs beyond what anomalib writes: little memory for batches, and float32 on any processor."""
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from xml.etree import ElementTree as ET  # noqa: S405 - for files that OpenVINO wrote a moment ago
+
+from anomalib_vmpfd.files import write_atomically
+
+from .export_metadata import write_beside
+from .rebuild import KEY
+
+NO_OPERATIONS = {"Const", "Parameter", "Result"}
+# how OpenVINO's own transformations mark an operation that must not be computed in 16 bits
+STAYS_IN_FLOAT32 = {"name": "DisablePrecisionConversion", "version": "0", "value": "dynamic:bf16,f16"}
+
+
+def image_by_image(path: Path) -> None:
+    """Rewrite an OpenVINO file so that it computes the images of a batch one after another, in a ``Loop``.
+
+    OpenVINO shares memory between results only where it knows their shapes before it runs. With a free batch it knows
+    none, and keeps them all, for all images. Of one image it knows every shape from the resize on.
+
+    Args:
+        path (Path): The ``.xml`` file of a model of one input ``(B, 3, H, W)`` whose outputs begin with ``B``.
+    """
+    import openvino
+    from openvino import opset13
+
+    core = openvino.Core()
+    core.set_property({"ENABLE_MMAP": False})  # the file of the weights is replaced below
+    body = core.read_model(path)
+    (image,) = body.get_parameters()
+    images = opset13.parameter(image.partial_shape, image.element_type, name=image.friendly_name)
+    images.output(0).set_names(body.input().names)
+    body.reshape([1, *list(image.partial_shape)[1:]])
+    number = opset13.gather(opset13.shape_of(images), opset13.constant(0), opset13.constant(0))
+    go_on = opset13.constant([True])
+    body.add_results([opset13.result(go_on)])
+    # a TensorIterator would do, but cannot hold the one that a scan is
+    loop = opset13.loop(number, go_on)
+    loop.set_function(body)
+    loop.set_special_body_ports([-1, len(body.outputs) - 1])
+    loop.set_sliced_input(image, images.output(0), start=0, stride=1, part_size=1, end=-1, axis=0)
+    results = []
+    for each in body.get_results()[:-1]:
+        of_all = loop.get_concatenated_slices(each.output(0), start=0, stride=1, part_size=1, end=-1, axis=0)
+        of_all.set_names(each.output(0).names)
+        results.append(opset13.result(of_all))
+    with TemporaryDirectory(dir=path.parent) as folder:
+        written = Path(folder) / path.name
+        openvino.save_model(openvino.Model(results, [images], body.friendly_name), written, compress_to_fp16=False)
+        for suffix in (".bin", ".xml"):
+            Path(written.with_suffix(suffix)).replace(path.with_suffix(suffix))
+
+
+def write_into_openvino(path: Path, content: dict[str, Any]) -> None:
+    """Write metadata into an OpenVINO file as the property ``anomalib_vmpfd`` of the model, and beside it.
+
+    Every operation is marked to be computed in float32, too: where a processor multiplies bfloat16, OpenVINO would
+    otherwise compute in that. A resize with antialiasing gets the mode that has it: OpenVINO reads ONNX's as one
+    without.
+
+    Args:
+        path (Path): The ``.xml`` file.
+        content (dict[str, Any]): The metadata.
+    """
+    tree = ET.parse(path)  # noqa: S314
+    root = tree.getroot()
+    for layer in root.iter("layer"):  # also those inside of others
+        resize = layer.find("data[@antialias='true']") if layer.get("type") == "Interpolate" else None
+        if resize is not None:
+            resize.set("mode", "bilinear_pillow")
+        if layer.get("type") not in NO_OPERATIONS:
+            marks = layer.find("rt_info")
+            if marks is None:
+                marks = ET.Element("rt_info")
+                layer.insert(int(layer.find("data") is not None), marks)
+            ET.SubElement(marks, "attribute", STAYS_IN_FLOAT32)
+    of_model = root.find("rt_info")
+    if of_model is None:
+        of_model = ET.SubElement(root, "rt_info")
+    ET.SubElement(of_model, KEY, {"value": json.dumps(content)})
+    write_atomically(path, ET.tostring(root, encoding="utf-8", xml_declaration=True))
+    write_beside(path, content)
