@@ -55,7 +55,7 @@ def image_by_image(path: Path) -> None:
         written = Path(folder) / path.name
         openvino.save_model(openvino.Model(results, [images], body.friendly_name), written, compress_to_fp16=False)
         for suffix in (".bin", ".xml"):
-            Path(written.with_suffix(suffix)).replace(path.with_suffix(suffix))
+            written.with_suffix(suffix).replace(path.with_suffix(suffix))
 
 
 def write_into_openvino(path: Path, content: dict[str, Any]) -> None:
