@@ -22,8 +22,10 @@ from anomalib_vmpfd.decide.export_check import main as check_export
 from anomalib_vmpfd.decide.low_precision import in_low_precision
 from anomalib_vmpfd.decide.tiles_command import predict_tiles
 from anomalib_vmpfd.inspection.judge import ExportJudge
+from anomalib_vmpfd.processor import has_bf16
 
 OUTPUTS = ("anomaly_map", "pred_score", "pred_label")
+EXACT = 1e-5  # of the range of a map
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +166,29 @@ def test_openvino_computes_no_weights_of_a_resize(openvino_loop):
     resized, *_ = [each for each in operations if each.get_type_name() == "Interpolate"]
     assert resized.get_attributes()["mode"] == "bilinear_pillow"
     assert resized.input_value(0).get_node().get_type_name() == "Parameter"
+
+
+def test_openvino_rewrites_nothing_of_a_model_that_is_not_rounded(entry, openvino_loop):
+    """What it puts in place of these when it compiles bears no mark, and is rounded where there is bfloat16."""
+    if entry.bf16_difference > EXACT:
+        pytest.skip("OpenVINO rewrites some operations of it")
+    operations = openvino_loop.get_function().get_ordered_ops()
+    assert not {each.get_type_name() for each in operations} & {"Einsum", "Pad"}
+    for each in operations:
+        if each.get_type_name() == "MatMul" and each.get_attributes()["transpose_a"]:
+            assert each.input_value(1).get_node().get_type_name() != "Constant"
+
+
+@pytest.mark.skipif(not has_bf16(), reason="no bfloat16 on this processor")
+def test_openvino_answers_alike_where_the_processor_has_bfloat16(entry, exported, openvino_path):
+    *_, images, _ = exported
+    core = openvino.Core()
+    wanted, seen = (
+        core.compile_model(openvino_path, "CPU", {"INFERENCE_PRECISION_HINT": precision})(images.numpy())
+        for precision in ("f32", "bf16")
+    )
+    for name in ("anomaly_map", "pred_score"):
+        assert np.abs(seen[name] - wanted[name]).max() < entry.bf16_difference * np.ptp(wanted["anomaly_map"])
 
 
 def test_openvino_takes_weights_in_sixteen_bits(exported, openvino_path, tmp_path):

@@ -38,6 +38,7 @@ def image_by_image(path: Path) -> None:
     images = opset13.parameter(image.partial_shape, image.element_type, name=image.friendly_name)
     images.output(0).set_names(body.input().names)
     body.reshape([1, *list(image.partial_shape)[1:]])
+    _product_for_einsum(body)
     number = opset13.gather(opset13.shape_of(images), opset13.constant(0), opset13.constant(0))
     go_on = opset13.constant([True])
     body.add_results([opset13.result(go_on)])
@@ -58,11 +59,26 @@ def image_by_image(path: Path) -> None:
             written.with_suffix(suffix).replace(path.with_suffix(suffix))
 
 
+def _product_for_einsum(model: Any) -> None:  # noqa: ANN401 - openvino is an extra
+    """Replace ``kb,kd->bd`` by a product: what OpenVINO puts in place of an ``Einsum`` bears no mark of float32.
+
+    The matrix stays on the left and untransposed, so that no second, transposed one is held.
+    """
+    from openvino import opset13
+
+    for each in model.get_ordered_ops():
+        if each.get_type_name() == "Einsum" and each.get_attributes()["equation"] == "kb,kd->bd":
+            z, components = each.input_values()
+            product = opset13.matmul(components, z, transpose_a=True, transpose_b=False)
+            each.output(0).replace(opset13.transpose(product, [1, 0]).output(0))
+
+
 def write_into_openvino(path: Path, content: dict[str, Any]) -> None:
     """Write metadata into an OpenVINO file as the property ``anomalib_vmpfd`` of the model, and beside it.
 
     Every operation is marked to be computed in float32, too: where a processor multiplies bfloat16, OpenVINO would
-    otherwise compute in that. A resize with antialiasing gets the mode that has it: OpenVINO reads ONNX's as one
+    otherwise compute in that. What OpenVINO rewrites when it compiles loses its mark; of ``VmpfdAd``'s default that is
+    nothing. A resize with antialiasing gets the mode that has it: OpenVINO reads ONNX's as one
     without.
 
     Args:

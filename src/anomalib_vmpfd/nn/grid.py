@@ -179,6 +179,5 @@ def _product(values: Tensor, rows: Tensor | None, columns: Tensor | None) -> Ten
     if columns is not None:
         values = values @ columns.to(values).T
     if rows is not None:
-        # also on the right: OpenVINO cannot quantise matrices on the left
-        values = (values.transpose(-1, -2) @ rows.to(values).T).transpose(-1, -2)
+        values = rows.to(values) @ values
     return values

@@ -8,7 +8,6 @@ from itertools import repeat
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
 
 from .coreset import farthest_points
 from .precision import full_float32
@@ -99,7 +98,7 @@ class Prototypes(nn.Module):
     def _squared_distances(self, cells: Tensor, owners: Tensor | None) -> Tensor:
         """Squared distances of cells ``(..., C)`` to the nearest prototype, ``(...)``."""
         # a bias, as addmm's, would be written to the whole result before the product is added to it
-        distances = F.pad(cells, (0, 1), value=1.0) @ self.products
+        distances = torch.cat((cells, torch.ones_like(cells[..., :1])), -1) @ self.products
         if owners is not None:
             own = self.sources == owners[:, None]
             # where images are all the same, the prototypes may all be of one of them
