@@ -9,8 +9,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from xml.etree import ElementTree as ET  # noqa: S405 - for files that OpenVINO wrote a moment ago
 
-from anomalib_vmpfd.files import write_atomically
-
 from .export_metadata import write_beside
 from .rebuild import KEY
 
@@ -19,20 +17,34 @@ NO_OPERATIONS = {"Const", "Parameter", "Result"}
 STAYS_IN_FLOAT32 = {"name": "DisablePrecisionConversion", "version": "0", "value": "dynamic:bf16,f16"}
 
 
-def image_by_image(path: Path) -> None:
-    """Rewrite an OpenVINO file so that it computes the images of a batch one after another, in a ``Loop``.
-
-    OpenVINO shares memory between results only where it knows their shapes before it runs. With a free batch it knows
-    none, and keeps them all, for all images. Of one image it knows every shape from the resize on.
+def finish_openvino(path: Path, content: dict[str, Any]) -> None:
+    """Rewrite an OpenVINO file to be computed image by image and in float32, with metadata in it and beside it.
 
     Args:
         path (Path): The ``.xml`` file of a model of one input ``(B, 3, H, W)`` whose outputs begin with ``B``.
+        content (dict[str, Any]): The metadata, the property ``anomalib_vmpfd`` of the model.
+    """
+    with TemporaryDirectory(dir=path.parent) as folder:
+        written = Path(folder) / path.name
+        _image_by_image(path, written)
+        _mark(written, content)
+        path.unlink()  # whenever this ends, no graph lies beside the weights of another
+        for suffix in (".bin", ".xml"):
+            written.with_suffix(suffix).replace(path.with_suffix(suffix))
+    write_beside(path, content)
+
+
+def _image_by_image(path: Path, written: Path) -> None:
+    """Let a model take the images of a batch one after another, in a ``Loop``.
+
+    OpenVINO shares memory between results only where it knows their shapes before it runs. With a free batch it knows
+    none, and keeps them all, for all images. Of one image it knows every shape from the resize on.
     """
     import openvino
     from openvino import opset13
 
     core = openvino.Core()
-    core.set_property({"ENABLE_MMAP": False})  # the file of the weights is replaced below
+    core.set_property({"ENABLE_MMAP": False})  # the file of the weights is replaced
     body = core.read_model(path)
     (image,) = body.get_parameters()
     images = opset13.parameter(image.partial_shape, image.element_type, name=image.friendly_name)
@@ -52,11 +64,7 @@ def image_by_image(path: Path) -> None:
         of_all = loop.get_concatenated_slices(each.output(0), start=0, stride=1, part_size=1, end=-1, axis=0)
         of_all.set_names(each.output(0).names)
         results.append(opset13.result(of_all))
-    with TemporaryDirectory(dir=path.parent) as folder:
-        written = Path(folder) / path.name
-        openvino.save_model(openvino.Model(results, [images], body.friendly_name), written, compress_to_fp16=False)
-        for suffix in (".bin", ".xml"):
-            written.with_suffix(suffix).replace(path.with_suffix(suffix))
+    openvino.save_model(openvino.Model(results, [images], body.friendly_name), written, compress_to_fp16=False)
 
 
 def _product_for_einsum(model: Any) -> None:  # noqa: ANN401 - openvino is an extra
@@ -73,17 +81,12 @@ def _product_for_einsum(model: Any) -> None:  # noqa: ANN401 - openvino is an ex
             each.output(0).replace(opset13.transpose(product, [1, 0]).output(0))
 
 
-def write_into_openvino(path: Path, content: dict[str, Any]) -> None:
-    """Write metadata into an OpenVINO file as the property ``anomalib_vmpfd`` of the model, and beside it.
+def _mark(path: Path, content: dict[str, Any]) -> None:
+    """Write metadata into an OpenVINO file, and mark every operation to be computed in float32.
 
-    Every operation is marked to be computed in float32, too: where a processor multiplies bfloat16, OpenVINO would
-    otherwise compute in that. What OpenVINO rewrites when it compiles loses its mark; of ``VmpfdAd``'s default that is
-    nothing. A resize with antialiasing gets the mode that has it: OpenVINO reads ONNX's as one
-    without.
-
-    Args:
-        path (Path): The ``.xml`` file.
-        content (dict[str, Any]): The metadata.
+    Where a processor multiplies bfloat16, OpenVINO would otherwise compute in that. What it rewrites when it compiles
+    loses its mark; of ``VmpfdAd``'s default that is nothing. A resize with antialiasing gets the mode that has it:
+    OpenVINO reads ONNX's as one without.
     """
     tree = ET.parse(path)  # noqa: S314
     root = tree.getroot()
@@ -101,5 +104,4 @@ def write_into_openvino(path: Path, content: dict[str, Any]) -> None:
     if of_model is None:
         of_model = ET.SubElement(root, "rt_info")
     ET.SubElement(of_model, KEY, {"value": json.dumps(content)})
-    write_atomically(path, ET.tostring(root, encoding="utf-8", xml_declaration=True))
-    write_beside(path, content)
+    tree.write(path, encoding="utf-8", xml_declaration=True)

@@ -26,7 +26,7 @@ from .checkpoint_io import keep_checkpoints_whole, read_whole
 from .deep_images import Window, read_through_window
 from .drift import DriftGuard, ImageDrift
 from .export_metadata import metadata, write_beside, write_into_onnx
-from .export_openvino import image_by_image, write_into_openvino
+from .export_openvino import finish_openvino
 from .export_verification import verify_onnx, verify_openvino
 from .image_errors import ImageErrors
 from .image_range import check_images_in_unit_range
@@ -273,7 +273,6 @@ class InterfaceMixin(nn.Module):
         own_operator = input_size is None and isinstance(pre_processor, AntialiasedPreProcessor)
         with pre_processor.resized_by_the_runtime() if own_operator else nullcontext():
             path = super().to_openvino(export_root, model_file_name, input_size, compression_type, **kwargs)
-        image_by_image(path)
-        write_into_openvino(path, metadata(self, input_size))
+        finish_openvino(path, metadata(self, input_size))
         verify_openvino(self, path, input_size)
         return path

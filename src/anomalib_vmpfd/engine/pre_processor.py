@@ -61,7 +61,7 @@ class AntialiasedPreProcessor(PreProcessor):
         """Export a resize inside as ONNX's ``Resize`` with antialiasing.
 
         Runtimes differ in how they read that: ONNX Runtime as PyTorch, OpenVINO not at all before
-        :func:`.export_openvino.write_into_openvino`, others have none.
+        :func:`.export_openvino.finish_openvino`, others have none.
         """
         self.runtime_resizes = True
         try:

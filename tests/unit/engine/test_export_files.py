@@ -5,17 +5,21 @@
 
 import json
 import logging
+from pathlib import Path
 
 import numpy as np
 import onnx
+import openvino
 import pytest
 import torch
 from anomalib.data import InferenceBatch
 from onnx import TensorProto, helper, numpy_helper
+from openvino import opset13
 from torch import nn
 
 import tiny
 from anomalib_vmpfd.engine.export_metadata import metadata, write_into_onnx
+from anomalib_vmpfd.engine.export_openvino import finish_openvino
 from anomalib_vmpfd.engine.export_verification import verify_onnx
 
 
@@ -64,3 +68,23 @@ def test_metadata_of_a_model(tmp_path):
     assert seen["licences"] == {"timm/tf_efficientnet_lite2": "Apache-2.0"}
     assert seen["arguments"]["density_args"] == {"num_components": 32}
     onnx.checker.check_model(path)
+
+
+def test_no_graph_is_left_beside_the_weights_of_another(tmp_path, monkeypatch):
+    """Weights are replaced first; whoever is stopped then must not find a file that answers anything."""
+    images = opset13.parameter([-1, 3, 8, 8], np.float32, name="input")
+    means = opset13.reduce_mean(images, opset13.constant([1, 2, 3]))
+    means.output(0).set_names({"pred_score"})
+    path = tmp_path / "model.xml"
+    openvino.save_model(openvino.Model([means], [images]), path)
+    replace = Path.replace
+
+    def stopped(self, target):
+        if self.suffix == ".xml":
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        finish_openvino(path, {})
+    assert not path.exists()

@@ -44,6 +44,7 @@ from .torch_model import ImageScore, RawScores, VmpfdAdModel
 logger = logging.getLogger(__name__)
 
 DEFAULT_IMAGE_SIZE = (256, 256)
+CONTAMINATION_ROUNDS = 3
 
 
 class VmpfdAd(CalibratedMixin, AnomalibModule):
@@ -257,20 +258,27 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
 
     @torch.no_grad()
     def _without_contamination(self, images: LearntImages) -> LearntImages:
-        """Learn anew without the images that score highest by what was learnt from the others."""
+        """Learn anew without the images that score highest by what was learnt from the others.
+
+        In rounds: defects that resemble each other find each other normal, until the first of them are gone.
+        """
         count = math.ceil(self.contamination * len(images))
         if count == len(images):
             msg = f"contamination={self.contamination} would leave out the only training image; give 0, or more images."
             raise ValueError(msg)
-        features = self._features(images)
-        scores = [
-            branch.calibrate(branch.score_left_out(features), self.map_quantiles)
-            for branch in self.model.branches.values()
-        ]
-        doubtful = torch.stack(scores).sum(0).cpu().argsort(descending=True)[:count]
-        self._normals.leave_out(images.numbers[doubtful].tolist())
-        kept = images.only(images.numbers[~torch.isin(images.numbers, images.numbers[doubtful])])
-        self.fit_normals(kept)
+        kept, left_out = images, list[int]()
+        for rounds in range(min(CONTAMINATION_ROUNDS, count), 0, -1):
+            features = self._features(kept)
+            scores = [
+                branch.calibrate(branch.score_left_out(features), self.map_quantiles)
+                for branch in self.model.branches.values()
+            ]
+            part = math.ceil((count - len(left_out)) / rounds)
+            doubtful = kept.numbers[torch.stack(scores).sum(0).cpu().argsort(descending=True)[:part]]
+            left_out += doubtful.tolist()
+            kept = kept.only(kept.numbers[~torch.isin(kept.numbers, doubtful)])
+            self.fit_normals(kept)
+        self._normals.leave_out(left_out)
         return kept
 
     def _features(self, images: LearntImages) -> LearntFeatures:

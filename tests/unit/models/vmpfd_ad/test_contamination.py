@@ -5,6 +5,7 @@
 
 import re
 
+import numpy as np
 import pytest
 import torch
 
@@ -42,6 +43,19 @@ def test_images_with_defects_are_left_out_by_name_and_do_not_set_the_threshold(p
         torch.testing.assert_close(model.model.state_dict()[name], wanted.model.state_dict()[name], rtol=0.1, atol=0.05)
     threshold, expected = (float(each.post_processor.image_threshold) for each in (model, wanted))
     assert threshold == pytest.approx(expected, abs=0.01)
+
+
+def test_defects_that_resemble_each_other_are_left_out(tmp_path, caplog):
+    """Each finds the others normal; without rounds normals would be left out in place of some of them."""
+    root = tiny.normals(tmp_path / "alike")
+    for index in range(8):
+        picture = tiny.texture(50 + index)
+        top, colour = 10 + 3 * index, np.random.default_rng(index).normal((200, 60, 60), 60)
+        picture[top : top + 16, 20:36] = colour.clip(0, 255)
+        tiny.save(root / "good" / f"defect_{index}.png", picture)
+    fitted(tmp_path, root, contamination=0.4)
+    left_out = next(text for text in caplog.messages if "are left out" in text)
+    assert sorted(re.findall(r"(\w+)\.png", left_out)) == [f"defect_{index}" for index in range(8)]
 
 
 def test_the_share_that_is_asked_for_is_left_out(polluted, tmp_path, caplog):
