@@ -54,9 +54,7 @@ def verify_openvino(module: AnomalibModule, path: Path, input_size: tuple[int, i
     answers = {output.any_name: seen[output] for output in compiled.outputs}
     precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     cure = ' Compile it with {"INFERENCE_PRECISION_HINT": "f32"} wherever a processor has bfloat16.'
-    # where it was verified in sixteen bits there is nothing left to advise
-    advice = cure if precision == "f32" else ""
-    _log(path, f"OpenVINO in {precision}, its choice for this processor", module, images, answers, cure, advice)
+    _log(path, f"OpenVINO in {precision}, its choice for this processor", module, images, answers, cure)
 
 
 def _probe(module: AnomalibModule, input_size: tuple[int, int] | None) -> Tensor:
@@ -68,13 +66,7 @@ def _probe(module: AnomalibModule, input_size: tuple[int, int] | None) -> Tensor
 
 @torch.inference_mode()
 def _log(
-    path: Path,
-    runtime: str,
-    module: AnomalibModule,
-    images: Tensor,
-    answers: dict[str, np.ndarray],
-    cure: str = "",
-    advice: str = "",
+    path: Path, runtime: str, module: AnomalibModule, images: Tensor, answers: dict[str, np.ndarray], cure: str = ""
 ) -> None:
     expected = module.eval()(images.to(module.device))
     differences = {
@@ -88,4 +80,4 @@ def _log(
     if not all(value <= TOLERANCE for value in differences.values()):
         logger.warning(f"{line}.{cure} Compare verdicts on your parts: anomalib-vmpfd check-export.")
     else:
-        logger.info(f"{line}.{advice}")
+        logger.info(f"{line}.{cure}")
