@@ -25,8 +25,8 @@ class Entry:
         pixel_auroc (float): What its maps reach there, at least.
         peaks (float): Share of the defective parts whose brightest pixel lies at the defect, at least.
         bad_arguments (dict[str, Any]): Arguments that are refused by name.
-        bf16_difference (float): How far OpenVINO may move a map where it has bfloat16, over the map's range.
         cls (Callable[..., AnomalibModule] | None): The class, where it is not one of ``MODELS``.
+        bf16_difference (float): How far OpenVINO may move a map where it has bfloat16, over the map's range.
     """
 
     model: str

@@ -179,5 +179,6 @@ def _product(values: Tensor, rows: Tensor | None, columns: Tensor | None) -> Ten
     if columns is not None:
         values = values @ columns.to(values).T
     if rows is not None:
+        # on the left: a transposed first factor is what OpenVINO rewrites, and then rounds where it has bfloat16
         values = rows.to(values) @ values
     return values

@@ -97,7 +97,8 @@ class Prototypes(nn.Module):
 
     def _squared_distances(self, cells: Tensor, owners: Tensor | None) -> Tensor:
         """Squared distances of cells ``(..., C)`` to the nearest prototype, ``(...)``."""
-        # a bias, as addmm's, would be written to the whole result before the product is added to it
+        # a bias, as addmm's, would be written to the whole result before the product is added to it; a padding is what
+        # OpenVINO rewrites, and then rounds where it has bfloat16
         distances = torch.cat((cells, torch.ones_like(cells[..., :1])), -1) @ self.products
         if owners is not None:
             own = self.sources == owners[:, None]

@@ -266,7 +266,8 @@ class VmpfdAd(CalibratedMixin, AnomalibModule):
         if count == len(images):
             msg = f"contamination={self.contamination} would leave out the only training image; give 0, or more images."
             raise ValueError(msg)
-        kept, left_out = images, list[int]()
+        kept = images
+        left_out: list[int] = []
         for rounds in range(min(CONTAMINATION_ROUNDS, count), 0, -1):
             features = self._features(kept)
             scores = [
